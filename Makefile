@@ -1,0 +1,71 @@
+# The two commands of this project:
+#
+#   make compare   a fair comparison of optimizers on real data, in minutes; prints where the report is
+#   make test      every check: lint, format, types, documentation, examples, tests
+#
+# Both need Python 3.11 or later, make and the package registry, and install into .venv the first time only.
+
+VENV ?= .venv
+WORKERS ?= 2
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: compare test test-slow lint format types docs examples pytest pictures clean
+.NOTPARALLEL:
+
+compare: $(VENV)/.lab-installed
+	$(BIN)/thalweg compare smoke
+
+test: lint types docs examples pytest
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev-installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev-installed
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.dev-installed
+	$(BIN)/mkdocs build --strict --quiet
+
+examples: $(VENV)/.dev-installed
+	$(BIN)/python examples/train.py
+	$(BIN)/python examples/nesterov_lookahead.py
+
+pytest: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-slow: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest -m slow
+
+pictures: $(VENV)/.dev-installed
+	$(BIN)/python scripts/pictures.py docs/pictures
+
+clean:
+	rm -rf $(VENV) site dist
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; name one with make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first, alone: its own dependencies must not be resolved together with everything else's.
+$(VENV)/.torch-installed: constraints.txt | $(BIN)/python
+	@echo "installing torch into $(VENV) (once; some minutes on a slow network)"
+	$(INSTALL) torch
+	@touch $@
+
+$(VENV)/.lab-installed: pyproject.toml $(VENV)/.torch-installed
+	@echo "installing thalweg and its lab into $(VENV)"
+	$(INSTALL) -e '.[lab]'
+	@touch $@
+
+$(VENV)/.dev-installed: pyproject.toml $(VENV)/.torch-installed
+	@echo "installing thalweg and its development tools into $(VENV)"
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.lab-installed

@@ -1,0 +1,28 @@
+"""thalweg: optimizers for PyTorch whose code reads like the equation and runs as fused kernels."""
+
+from torch.optim import LBFGS
+
+from thalweg._version import __version__
+from thalweg.core.options import Options
+from thalweg.registry import create, list_optimizers
+from thalweg.rules.adadelta import Adadelta
+from thalweg.rules.adagrad import Adagrad
+from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.nadam import NAdam
+from thalweg.rules.rmsprop import RMSprop
+from thalweg.rules.sgd import SGD
+
+__all__ = [
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "NAdam",
+    "Options",
+    "RMSprop",
+    "__version__",
+    "create",
+    "list_optimizers",
+]

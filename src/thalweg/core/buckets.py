@@ -1,0 +1,153 @@
+"""Buckets: the parameters that one pass of the pipeline can treat alike, and the plan that sorts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thalweg.core import pipeline, strategy
+from thalweg.core.options import OPTION_NUMBERS, clip_bound
+from thalweg.core.pipeline import Pipeline
+from thalweg.core.rule import Group, Rule, State
+
+
+@dataclass(eq=False)
+class Bucket:
+    """Parameters of one group with the same pipeline, device, dtype, placement, kind of layout and history."""
+
+    group: Group
+    pipeline: Pipeline
+    run: str  # the strategy chosen for it
+    reason: str  # and why
+    params: list[Tensor]
+    orders: list[tuple[int, ...]]  # each parameter's dimensions from slow to fast in memory
+    lanes: list[int]  # the number of each parameter's first element within the optimizer
+    state: dict[str, list[Tensor]]  # by name, along ``params``
+    counters: dict[str, Tensor]  # the 0-D tensors that all members share: the step count and the rule's own
+    work: list[Any] = field(default_factory=list[Any])  # how ``run`` cuts it up, made at the first step
+    numbers: Any = None  # this step's numbers as a kernel takes them
+
+    def read_numbers(self, shared: dict[str, Tensor]) -> dict[str, Any]:
+        """This step's numbers by name: floats; a tensor only where it lives on an accelerator, as ``shared`` ones do."""
+        names = (n for n in self.pipeline.numbers if n not in self.counters)
+        h = {name: _number(self.group[name]) for name in (*names, *OPTION_NUMBERS)}
+        if self.group["clip"] is not None:
+            h["clip"] = clip_bound(self.group["clip"])
+        device = self.params[0].device
+        return h | {name: x.to(device, non_blocking=True) for name, x in shared.items()}
+
+    def advance(self, h: dict[str, Any]) -> None:
+        """Move the counters one step on and put their new values into ``h``.
+
+        They are read and written on the host; guarded by a flag that only the device knows, they live on the device.
+        """
+        flag = h["all_finite"] if self.pipeline.guarded else None
+        t = 1 + (self.counters["step"].item() if flag is None else self.counters["step"].double())
+        for name, recurrence in self.pipeline.rule.counters.items():
+            counter = self.counters[name]
+            if flag is None:
+                h[name] = recurrence.advance(counter.item(), t, **h)
+                counter.fill_(h[name])
+            else:
+                h[name] = recurrence.advance(counter.double(), t, **h)
+                counter.copy_(torch.where(flag, h[name], counter))
+
+
+class Plan:
+    """The buckets of an optimizer's current step, reused until anything they were made from is different."""
+
+    def __init__(self) -> None:
+        self.buckets: list[Bucket] = []
+        self._key: list[Any] = []
+
+    def refresh(self, groups: list[Group], state: dict[Tensor, dict[str, Any]], rule: Rule) -> list[Bucket]:
+        """The buckets of all parameters that have a gradient.
+
+        Raises:
+            TypeError: a sparse or complex gradient or parameter.  Nothing has changed then.
+        """
+        active = [[p for p in group["params"] if p.grad is not None] for group in groups]
+        for p in (p for members in active for p in members):
+            _refuse_unsupported(p, p.grad)
+        if self._fingerprint(groups, active, state) != self._key:
+            self.buckets = list(_sort(groups, active, state, rule))
+            self._key = self._fingerprint(groups, active, state)
+        return self.buckets
+
+    @staticmethod
+    def _fingerprint(groups: list[Group], active: list[list[Tensor]], state: dict[Tensor, dict[str, Any]]) -> list[Any]:
+        key: list[Any] = [_form(value) for group in groups for name, value in group.items() if name != "params"]
+        for members in active:
+            for p in members:
+                key += (p.data_ptr(), *map(id, state[p].values()))
+        return key
+
+
+def _sort(
+    groups: list[Group], active: list[list[Tensor]], state: dict[Tensor, dict[str, Any]], rule: Rule
+) -> Iterator[Bucket]:
+    every = [p for group in groups for p in group["params"]]
+    lanes = dict(zip(every, accumulate((p.numel() for p in every), initial=0), strict=False))
+    for group, members in zip(groups, active, strict=True):
+        sorted_: dict[Any, list[Tensor]] = {}
+        for p in members:
+            made = pipeline.build(rule, group, p.dtype)
+            history = tuple(float(state[p][name]) if name in state[p] else r.start for name, r in rule.counters.items())
+            sorted_.setdefault((made, p.device, p.dtype, strategy.layout(p, made.reach), history), []).append(p)
+        for (made, device, _, layout, history), params in sorted_.items():
+            run, reason = strategy.choose(group["run"], device.type, sum(p.numel() for p in params), layout)
+            names = [name for name, s in rule.tensors.items() if not s.needs or group[s.needs]]
+            counters = {
+                name: torch.tensor(value, dtype=r.dtype, device=device if made.guarded else "cpu")
+                for (name, r), value in zip(rule.counters.items(), history, strict=True)
+            }
+            for p in params:
+                state[p] |= {name: _adopt(rule.tensors[name], state[p].get(name), p, group, made.dtype) for name in names}
+                state[p] |= counters
+            yield Bucket(
+                group,
+                made,
+                run,
+                reason,
+                params,
+                [strategy.memory_order(p) for p in params],
+                [lanes[p] for p in params],
+                {name: [state[p][name] for p in params] for name in names},
+                counters,
+            )
+
+
+def _adopt(kind: State, s: Tensor | None, p: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
+    """The state tensor: made new, or the given one in the dtype and memory layout that the pipeline needs."""
+    fresh = kind.create(p, group, dtype)
+    if s is None:
+        return fresh
+    return s if (s.dtype, s.device, s.stride()) == (fresh.dtype, fresh.device, fresh.stride()) else fresh.copy_(s)
+
+
+def _refuse_unsupported(p: Tensor, g: Tensor) -> None:
+    for what, x in (("gradient", g), ("parameter", p)):
+        if x.layout != torch.strided:
+            raise TypeError(f"a {what} of shape {tuple(x.shape)} is sparse ({x.layout}); pass it dense: grad.to_dense().")
+        if not x.is_floating_point():
+            raise TypeError(f"a {what} of shape {tuple(x.shape)} is {x.dtype}; only real floating-point is supported.")
+
+
+def _form(value: Any) -> Any:
+    """What of a group's entry decides the pipeline: which choice it is, or whether a number is zero."""
+    if isinstance(value, tuple | list):
+        return tuple(_form(v) for v in value)  # type: ignore[reportUnknownVariableType]
+    if isinstance(value, Tensor):
+        return Tensor
+    return value if isinstance(value, bool | str | None) else value != 0
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return tuple(_number(v) for v in value)  # type: ignore[reportUnknownVariableType]
+    return value.item() if isinstance(value, Tensor) and value.device.type == "cpu" else value

@@ -1,0 +1,109 @@
+"""Station 1: what is done to the gradient before the rule sees it.
+
+``g`` is the gradient, ``p`` the parameter, both in the arithmetic dtype.  Each returns a new tensor: p.grad is never written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thalweg.core.rule import Group
+from thalweg.core.station import Station, row_dims, row_size, station
+
+
+@station("element")
+def clip_global_norm(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
+    """g · min(1, c / (‖g‖ + 1e-6)), the norm over every gradient of the optimizer, as torch's clip_grad_norm_."""
+    return g * (h["clip"] / (h["grad_norm"] + 1e-6)).clamp(max=1.0)
+
+
+@station("tensor")
+def clip_norm(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
+    """g · min(1, c / (‖g‖ + 1e-6)), the norm of each tensor by itself."""
+    return g * (h["clip"] / (torch.linalg.vector_norm(g) + 1e-6)).clamp(max=1.0)
+
+
+@station("tensor")
+def clip_rms(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
+    """R(g) = g · c / max(c, RMS(g)).  Adafactor's update clipping (arXiv:1804.04235, sect. 6), on the gradient."""
+    return g * (h["clip"] / (g * g).mean().sqrt()).clamp(max=1.0) if g.numel() else g
+
+
+@station("element")
+def clip_value(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
+    """Each element into [−c, c], as torch's clip_grad_value_."""
+    return torch.clamp(g, min=-h["clip"], max=h["clip"])
+
+
+@station("tensor")
+def clip_adaptive(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
+    """g · min(1, c · max(‖p‖, 1e-3) / ‖g‖) for each output unit.  AGC (arXiv:2102.06171, eq. 3)."""
+    if not g.numel():
+        return g
+    weight, slope = (torch.linalg.vector_norm(x, dim=row_dims(x), keepdim=True) for x in (p, g))
+    return g * (h["clip"] * weight.clamp(min=1e-3) / slope.clamp(min=1e-6)).clamp(max=1.0)
+
+
+@station("tensor")
+def centralize(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
+    """g − s · rowmean(g), for tensors with more than one dimension.  Gradient centralization (arXiv:2004.01461)."""
+    if g.ndim < 2 or row_size(g) < 2:
+        return g
+    return g - h["centralize"] * g.mean(dim=row_dims(g), keepdim=True)
+
+
+@station("tensor")
+def normalize(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
+    """(1−s)g + s · g/(σ + 1e-8), σ each row's standard deviation; a vector is one row and is left alone below 3 elements."""
+    if row_size(g) < (2 if g.ndim > 1 else 3):
+        return g
+    sigma = g.std(dim=row_dims(g), keepdim=True)
+    return g * ((1 - h["normalize"]) + h["normalize"] / (sigma + 1e-8))
+
+
+@station("element")
+def l2(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
+    """g + λp: weight decay as a penalty on the loss."""
+    return g + p * h["weight_decay"]
+
+
+CLIPS = {
+    "global_norm": clip_global_norm,
+    "norm": clip_norm,
+    "rms": clip_rms,
+    "value": clip_value,
+    "adaptive": clip_adaptive,
+}
+
+
+def stations(group: Group) -> tuple[Station, ...]:
+    """The stations this group's options ask for, in order; a neutral option adds none."""
+    chosen: list[Station] = []
+    if (kind := clip_kind(group["clip"])) is not None:
+        chosen.append(CLIPS[kind])
+    if group["centralize"]:
+        chosen.append(centralize)
+    if group["normalize"]:
+        chosen.append(normalize)
+    if group["decay"] == "l2" and weight_decay_acts(group):
+        chosen.append(l2)
+    return tuple(chosen)
+
+
+def clip_kind(clip: float | tuple[str, float] | None) -> str | None:
+    """``clip=1.0`` is short for ``clip=("global_norm", 1.0)``."""
+    return None if clip is None else clip[0] if isinstance(clip, tuple | list) else "global_norm"
+
+
+def clip_bound(clip: float | tuple[str, float]) -> float:
+    """The number in either form."""
+    return clip[1] if isinstance(clip, tuple | list) else clip
+
+
+def weight_decay_acts(group: Group) -> bool:
+    """A tensor may become non-zero later, so it always acts."""
+    decay = group["weight_decay"]
+    return isinstance(decay, Tensor) or decay != 0

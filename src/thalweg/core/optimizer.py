@@ -1,0 +1,112 @@
+"""The one torch.optim.Optimizer subclass; every public optimizer is a declaration on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Unpack, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from thalweg.core import execute, nonfinite
+from thalweg.core.buckets import Plan
+from thalweg.core.gradient import clip_kind
+from thalweg.core.options import DEFAULTS, Options, check, refuse_unknown
+from thalweg.core.rule import Group, Rule
+
+
+class Optimizer(torch.optim.Optimizer):
+    """A rule with the shared options, as a torch optimizer.
+
+    A subclass names its rule and any option whose default differs: ``class AdamW(Optimizer, rule=adam, decay="decoupled")``;
+    its ``__init__`` lists its hyperparameters and passes them on.  See ``Options`` for the keywords that all share.
+    """
+
+    rule: ClassVar[Rule]
+    option_defaults: ClassVar[dict[str, Any]] = DEFAULTS
+
+    def __init_subclass__(cls, *, rule: Rule | None = None, **option_defaults: Unpack[Options]) -> None:
+        super().__init_subclass__()
+        if rule is not None:
+            cls.rule = rule
+        cls.option_defaults = cls.option_defaults | option_defaults
+
+    def __init__(self, params: ParamsT, hyperparameters: dict[str, Any], options: Options) -> None:
+        refuse_unknown(type(self).__name__, options, [*hyperparameters, *self.option_defaults])
+        super().__init__(params, hyperparameters | self.option_defaults | options)
+
+    def add_param_group(self, param_group: Group) -> None:
+        """Add parameters with hyperparameters of their own; nothing is added if any of them is not allowed."""
+        check(type(self).__name__, self.rule, self.defaults, param_group)
+        super().add_param_group(param_group)
+        self._plan = Plan()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore, with today's defaults for options that the saved groups do not know."""
+        super().__setstate__(state)
+        self._plan = Plan()
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One step from the gradients in ``p.grad``; parameters without one are left alone.
+
+        Args:
+            closure: clears the gradients, evaluates the model, calls backward and returns the loss, which step() returns.
+
+        Raises:
+            TypeError: a sparse or complex gradient.
+            FloatingPointError: a NaN or infinite gradient under ``nonfinite="raise"``.  Nothing has changed in either case.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        buckets = self._plan.refresh(self.param_groups, self.state, self.rule)
+        if not buckets:
+            return loss
+
+        gradients = [[p.grad for p in bucket.params if p.grad is not None] for bucket in buckets]
+        every = [g for grads in gradients for g in grads]
+        self._raise_nonfinite()
+        shared: dict[str, Tensor] = {}
+        if any(clip_kind(group["clip"]) == "global_norm" for group in self.param_groups):
+            shared["grad_norm"] = nonfinite.global_norm(every)
+        if any(group["nonfinite"] == "skip" for group in self.param_groups):
+            shared["all_finite"] = nonfinite.all_finite(every)
+        for bucket, grads in zip(buckets, gradients, strict=True):
+            h = bucket.read_numbers(shared)
+            bucket.advance(h)
+            execute.run(bucket, grads, h)
+        # Kernels write through memory that autograd does not know as the parameter's.
+        torch.autograd.graph.increment_version([p for bucket in buckets for p in bucket.params])
+        return loss
+
+    def _raise_nonfinite(self) -> None:
+        """Name the first parameter with a NaN or infinite gradient in a group that asked for it."""
+        for i, group in enumerate(self.param_groups):
+            if group["nonfinite"] != "raise":
+                continue
+            names = group.get("param_names") or [f"parameter {j} of group {i}" for j in range(len(group["params"]))]
+            for name, p in zip(names, group["params"], strict=True):
+                if p.grad is not None and not torch.isfinite(p.grad).all():
+                    raise FloatingPointError(
+                        f"{type(self).__name__}: the gradient of {name}, shape {tuple(p.shape)}, is not finite; nothing was"
+                        ' changed.  nonfinite="skip" passes over such steps.'
+                    )
+
+    def __repr__(self) -> str:
+        """torch's, and how each bucket of the last step was executed."""
+        lines = [
+            f'run="{b.run}" for {sum(p.numel() for p in b.params):,} {b.params[0].dtype} elements on'
+            f" {b.params[0].device}: {b.reason}"
+            for b in self._plan.buckets
+        ]
+        return "\n".join([super().__repr__(), *(lines or ["run: decided at the first step"])])

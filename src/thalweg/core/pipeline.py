@@ -1,0 +1,96 @@
+"""The step of one parameter, or of a list of them: five stations, one direction.
+
+    gradient → (1) gradient options → (2) the rule → (3) update options → (4) decay → (5) averaging → parameter
+
+The order is written here and nowhere else, so every option composes with every rule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from thalweg.core import average, decay, gradient, precision, update
+from thalweg.core.rule import Group, Reach, Rule, Scalar
+from thalweg.core.station import Station
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a step does, decided once: the active stations in order.  Equal pipelines share one compiled kernel."""
+
+    maximize: bool
+    gradient: tuple[Station, ...]
+    rule: Rule
+    switches: tuple[tuple[str, Any], ...]  # the rule's hyperparameters that choose a form: booleans, strings, None
+    numbers: tuple[str, ...]  # the rule's other hyperparameters
+    update: tuple[Station, ...]
+    decay: tuple[Station, ...]
+    average: Station
+    dtype: torch.dtype  # of state and arithmetic
+    widens: bool  # the parameter is kept in a shorter dtype
+    stochastic: bool
+    guarded: bool  # a non-finite gradient leaves everything as it was
+
+    @property
+    def reach(self) -> Reach:
+        """Whether a tensor may be cut into pieces."""
+        parts = (*self.gradient, self.rule, *self.update, *self.decay, self.average)
+        return "tensor" if any(part.reach == "tensor" for part in parts) else "element"
+
+    def step(self, p: Any, g: Any, state: dict[str, Any], t: Scalar, h: dict[str, Any], lane: Any = None) -> None:
+        """Move ``p`` and ``state`` by one step, in place.
+
+        Args:
+            p, g: parameter and gradient: two tensors of one shape, or two TensorLists.  ``g`` is not written.
+            state: the rule's tensors by name, in ``self.dtype``.
+            t: step count from 1.
+            h: hyperparameters, options' numbers and running numbers by name; ``grad_norm`` and ``all_finite`` where used.
+            lane: number of the first element within the optimizer (int64, 0-D), for stochastic rounding.
+        """
+        w, g = p.to(self.dtype), g.to(self.dtype)
+        live = state
+        if self.guarded:  # work on copies, and let the flag decide on the device what is written back
+            w = w if self.widens else w.clone()
+            state = {name: s.clone() for name, s in live.items()}
+
+        raw = g = -g if self.maximize else g
+        for station in self.gradient:
+            g = station(g, w, h)
+        u = self.rule.update(g, w, t, **state, **dict(self.switches), **{n: h[n] for n in self.numbers})
+        for station in self.update:
+            u = station(u, raw, h)
+        for station in self.decay:
+            w = station(w, u, h)
+        w = self.average(w, u, h)
+
+        if self.guarded:
+            for name, s in live.items():
+                s.copy_(torch.where(h["all_finite"], state[name], s))
+            p.copy_(torch.where(h["all_finite"], precision.narrow(w, p, t, h, lane), p))
+        elif self.widens:
+            p.copy_(precision.narrow(w, p, t, h, lane))
+
+
+def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
+    """The pipeline of a group for parameters of this dtype."""
+    switches = tuple((n, group[n]) for n in rule.hyperparameters if isinstance(group[n], bool | str | None))
+    switches += tuple((n, None) for n, s in rule.tensors.items() if s.needs and not group[s.needs])
+    numbers = tuple(n for n in (*rule.hyperparameters, *rule.counters) if n != "step" and n not in dict(switches))
+    wide = precision.arithmetic_dtype(dtype)
+    return Pipeline(
+        maximize=group["maximize"],
+        gradient=gradient.stations(group),
+        rule=rule,
+        switches=switches,
+        numbers=numbers,
+        update=update.stations(group),
+        decay=decay.stations(group),
+        average=average.plain,
+        dtype=wide,
+        widens=wide != dtype,
+        stochastic=precision.rounds_stochastically(group, dtype),
+        guarded=group["nonfinite"] == "skip",
+    )

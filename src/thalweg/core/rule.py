@@ -1,0 +1,114 @@
+"""What a rule is: a pure function for the update, and the declaration of its state, hyperparameters and reach."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Scalar: TypeAlias = float | Tensor
+"""A number, or a 0-D tensor where a compiled kernel or a device-side step count needs one."""
+
+Group: TypeAlias = dict[str, Any]
+"""One entry of ``optimizer.param_groups``."""
+
+Reach: TypeAlias = Literal["element", "tensor"]
+"""How far one output element looks: at its own element alone, or at its whole tensor."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A tensor shaped like its parameter, kept from step to step in float32 or wider."""
+
+    fill: float | str = 0.0  # the first value: a number, or the name of the hyperparameter that holds it
+    needs: str | None = None  # the hyperparameter that must be truthy for this state to exist
+
+    def when(self, hyperparameter: str) -> State:
+        """The same state, kept only while ``hyperparameter`` is truthy; the rule sees None otherwise."""
+        return replace(self, needs=hyperparameter)
+
+    def create(self, p: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
+        """A new tensor with the shape, strides and device of ``p``."""
+        fill = group[self.fill] if isinstance(self.fill, str) else self.fill
+        return torch.full_like(p, fill, dtype=dtype, requires_grad=False, memory_format=torch.preserve_format)
+
+
+zeros = State()
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """A number every parameter carries from step to step, the same for all its elements, such as the step count."""
+
+    start: float
+    advance: Callable[..., Scalar]  # (value, t, **hyperparameters) -> next value
+    dtype: torch.dtype = torch.float64
+
+
+COUNT = Recurrence(0.0, lambda step, t, **_: step + 1, dtype=torch.float32)  # float32 as torch keeps it
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values a hyperparameter may take, checked on construction and for every added group."""
+
+    low: float
+    high: float = math.inf
+    closed: bool = False  # whether ``high`` itself is allowed
+
+    def __contains__(self, x: float) -> bool:
+        return self.low <= x < self.high or (self.closed and x == self.high)
+
+    def __str__(self) -> str:
+        return f"{self.low} ≤ x {'≤' if self.closed else '<'} {self.high}"
+
+
+nonnegative = Range(0.0)
+fraction = Range(0.0, 1.0)
+portion = Range(0.0, 1.0, closed=True)
+finite = Range(-float.fromhex("0x1.fffffffffffffp+1023"))
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """An update rule: ``u = rule(g, p, t, **state, **hyperparameters)``; the parameter then moves by −lr·u."""
+
+    update: Callable[..., Tensor]
+    state: Mapping[str, State | Recurrence]
+    ranges: Mapping[str, Range]
+    reach: Reach
+
+    @property
+    def tensors(self) -> dict[str, State]:
+        """The states shaped like the parameter."""
+        return {name: s for name, s in self.state.items() if isinstance(s, State)}
+
+    @property
+    def counters(self) -> dict[str, Recurrence]:
+        """The step count, and whatever other numbers the rule carries."""
+        return {"step": COUNT} | {name: s for name, s in self.state.items() if isinstance(s, Recurrence)}
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The keywords of the function that are not state."""
+        keywords = [n for n, p in inspect.signature(self.update).parameters.items() if p.kind is p.KEYWORD_ONLY]
+        return tuple(n for n in keywords if n not in self.state)
+
+    def __repr__(self) -> str:
+        return f"<rule {self.update.__name__}>"
+
+
+def rule(
+    *, reach: Reach = "element", ranges: Mapping[str, Range] | None = None, **state: State | Recurrence
+) -> Callable[[Callable[..., Tensor]], Rule]:
+    """Declare a rule: ``@rule(exp_avg=zeros, ranges={"eps": nonnegative})`` above the function that is its equation.
+
+    The function takes ``g`` (gradient), ``p`` (parameter), ``t`` (step, from 1), then its state and its
+    hyperparameters by keyword.  It may update state in place, must leave ``g`` and ``p`` alone, and returns the update.
+    """
+    return lambda update: Rule(update, state, ranges or {}, reach)

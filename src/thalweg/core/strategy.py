@@ -1,0 +1,60 @@
+"""Which strategy a bucket runs under, and why."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from functools import cache
+
+from torch import Tensor
+
+from thalweg.core.rule import Reach
+
+WORTH_COMPILING = 1 << 22  # elements; below, the seconds of compiling are not won back in a thousand steps
+
+
+def memory_order(p: Tensor) -> tuple[int, ...]:
+    """The dimensions from the slowest to the fastest in memory."""
+    return tuple(sorted(range(p.ndim), key=lambda d: (-p.stride(d), d)))
+
+
+def layout(p: Tensor, reach: Reach) -> str:
+    """``"regular"`` where p's elements (its rows, if the step looks at rows) lie without gaps in memory, else ``"odd"``."""
+    order = memory_order(p)
+    gapless = p.permute(order).is_contiguous()
+    return "regular" if gapless and (reach == "element" or order[:1] in ((), (0,))) else "odd"
+
+
+def choose(asked: str, device: str, elements: int, layout: str) -> tuple[str, str]:
+    """The strategy for a bucket, and the reason for ``repr``."""
+    if layout == "odd":
+        return "each", "strided parameters"
+    if asked == "compiled" or (asked == "auto" and elements >= WORTH_COMPILING):
+        missing = compiler_missing(device)
+        if missing is None:
+            return "compiled", "asked for" if asked == "compiled" else "large enough to be worth compiling"
+        if asked == "compiled":
+            warnings.warn(f'run="compiled": {missing}; running as "foreach".', stacklevel=2)
+        return "foreach", missing
+    if asked == "auto":
+        return "foreach", "too small to be worth compiling"
+    return asked, "asked for"
+
+
+@cache
+def compiler_missing(device: str) -> str | None:
+    """Why nothing can be compiled for this kind of device, or None."""
+    if device == "cuda":
+        from torch.utils._triton import has_triton
+
+        return None if has_triton() else "Triton is not installed"
+    if device != "cpu":
+        return f"no kernels are generated for {device}"
+    from torch._inductor import exc
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        compiler = get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        compiler = ""
+    return None if shutil.which(compiler) else "no C++ compiler was found"

@@ -1,0 +1,85 @@
+"""What one run of the bench found, and under which conditions."""
+
+import datetime
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thalweg.lab.bench.compiling import Compiling
+from thalweg.lab.bench.subjects import versions
+from thalweg.lab.bench.timing import Spread
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subject of one rule: milliseconds a step, ratios to torch's twins, peak temporaries ÷ parameter bytes."""
+
+    rule: str
+    subject: str
+    milliseconds: Spread
+    host_milliseconds: Spread
+    ratios: dict[str, Spread]
+    temporaries: float
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the numbers depend on."""
+
+    date: str
+    processor: str
+    device: str
+    threads: int
+    python: str
+    versions: dict[str, str]
+    model: str
+    tensors: int
+    elements: int
+    dtype: str
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run of the bench."""
+
+    conditions: Conditions
+    rows: list[Row]
+    compiling: list[Compiling]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain dictionaries and lists."""
+        return asdict(self)
+
+
+def conditions(
+    *, model: str, tensors: int, elements: int, device: str, dtype: str, threads: int, rounds: int
+) -> Conditions:
+    """The conditions of a run in this process."""
+    return Conditions(
+        date=datetime.date.today().isoformat(),
+        processor=processor(),
+        device=torch.cuda.get_device_name() if torch.device(device).type == "cuda" else "cpu",
+        threads=threads,
+        python=platform.python_version(),
+        versions=versions(),
+        model=model,
+        tensors=tensors,
+        elements=elements,
+        dtype=dtype,
+        rounds=rounds,
+    )
+
+
+def processor() -> str:
+    """The processor's model name and the number of its cores."""
+    name = platform.processor() or platform.machine()
+    table = Path("/proc/cpuinfo")
+    if table.exists():
+        models = (line for line in table.read_text().splitlines() if line.startswith("model name"))
+        name = next(models, name).split(":")[-1].strip()
+    return f"{name}, {os.cpu_count()} cores"

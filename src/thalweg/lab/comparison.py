@@ -1,0 +1,55 @@
+"""What ``thalweg compare`` asks for, checked and turned into a contract."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from thalweg.lab.contract import MOST_TUNING_SEEDS, Contract, draw_up
+from thalweg.lab.errors import UserError, check_range
+from thalweg.lab.space import entry
+from thalweg.lab.suites import resolve
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of ``thalweg compare``; None where the suite decides."""
+
+    names: list[str]
+    optimizers: str | None = None
+    trials: int | None = None
+    seeds: int | None = None
+    store: Path | None = None
+
+    def contract(self) -> Contract:
+        """Draw up the contract.
+
+        Raises:
+            UserError: a name is unknown or given twice, or a number is out of range.
+        """
+        suite = resolve(self.names or ["smoke"])
+        trials = check_range("--trials", suite.trials if self.trials is None else self.trials, 1, 4096)
+        seeds = check_range("--seeds", suite.seeds if self.seeds is None else self.seeds, 1, MOST_TUNING_SEEDS)
+        entries = [entry(name) for name in _split(self.optimizers)] if self.optimizers is not None else None
+        return draw_up(suite.name, list(suite.tasks), entries or [entry(n) for n in suite.optimizers], trials, seeds)
+
+    def folder(self, contract: Contract) -> Path:
+        """Return the study's folder: the one asked for, or one named after the contract's hash."""
+        return self.store or Path("studies") / f"{contract.suite}-{contract.hash[:8]}"
+
+    def command(self, folder: Path) -> str:
+        """Return the command line that continues this study."""
+        words = ["thalweg", "compare", *(self.names or ["smoke"])]
+        given = {"-o": self.optimizers, "--trials": self.trials, "--seeds": self.seeds, "--store": folder}
+        for option, value in given.items():
+            words += [] if value is None else [option, str(value)]
+        return shlex.join(words)
+
+
+def _split(names: str) -> list[str]:
+    split = [name.strip() for name in names.split(",")]
+    if "" in split:
+        raise UserError(f"--optimizers {names!r} has an empty name; write names separated by commas: adamw,nesterov.")
+    twice = [name for number, name in enumerate(split) if name in split[:number]]
+    if twice:
+        raise UserError(f"--optimizers {names!r} gives {twice[0]!r} twice.")
+    return split

@@ -1,0 +1,54 @@
+"""What ``thalweg list`` shows."""
+
+from collections.abc import Callable
+
+from thalweg.lab.show import fixed, interval
+from thalweg.lab.space import DEFAULT_OPTIMIZERS, ENTRIES
+from thalweg.lab.suites import SUITES
+from thalweg.lab.tasks import TASKS, load_task
+
+Rows = list[dict[str, str]]
+
+
+def _optimizers() -> Rows:
+    return [
+        {
+            "name": entry.name,
+            "rule": entry.rule,
+            "lr range": interval(entry.space["lr"]),
+            "then tunes": ", ".join(list(entry.space)[1:]) or "–",
+            "fixed": fixed(entry),
+            "default": "yes" if entry.name in DEFAULT_OPTIMIZERS else "with -o",
+        }
+        for entry in ENTRIES.values()
+    ]
+
+
+def _tasks() -> Rows:
+    return [
+        {
+            "name": task.name,
+            "what": task.summary,
+            "metric": f"{task.metric.name} ({task.metric.unit}), {task.metric.better}",
+            "gradients a run": str(task.budget),
+        }
+        for task in map(load_task, TASKS)
+    ]
+
+
+def _suites() -> Rows:
+    return [
+        {
+            "name": suite.name,
+            "what": suite.summary,
+            "tasks": ", ".join(suite.tasks),
+            "optimizers": ", ".join(suite.optimizers),
+            "trials": str(suite.trials),
+            "seeds": str(suite.seeds),
+        }
+        for suite in SUITES.values()
+    ]
+
+
+LISTINGS: dict[str, Callable[[], Rows]] = {"optimizers": _optimizers, "tasks": _tasks, "suites": _suites}
+"""What can be listed, and how: one dictionary a row, all with the same keys."""

@@ -1,0 +1,76 @@
+"""What is written about a run: its configuration before it starts, one line a curve point, its result at the end."""
+
+from typing import Literal
+
+from thalweg.lab.space import Frozen, Schedule, Value
+
+Phase = Literal["tuning", "final"]
+State = Literal["ok", "diverged", "crashed", "timeout", "out of memory"]
+
+
+class RunConfig(Frozen):
+    """All a worker needs to know to do one run."""
+
+    study: str
+    """Hash of the contract."""
+    task: str
+    optimizer: str
+    rule: str
+    phase: Phase
+    trial: int
+    seed: int
+    point: dict[str, float]
+    """What was searched."""
+    keywords: dict[str, Value]
+    """What the optimizer's constructor gets, the point included."""
+    schedule: Schedule
+    budget: int
+    evaluations: int
+    diverged_above: float
+    timeout_seconds: float
+
+    @property
+    def path(self) -> str:
+        """The run's folder inside the study's ``runs``; unique in a study."""
+        return f"{self.task}/{self.optimizer}/{self.phase}-trial{self.trial:03d}-seed{self.seed}"
+
+
+class CurvePoint(Frozen):
+    """One line of metrics.jsonl. A number that is not finite is stored as null."""
+
+    step: int
+    charged: int
+    """Gradient-equivalents used so far."""
+    seconds: float
+    """CPU seconds of training so far, evaluation excluded."""
+    lr: float
+    train_loss: float | None
+    """Mean minibatch loss since the point before; null at step 0."""
+    validation_loss: float | None
+    validation: float | None
+    """The task's metric."""
+
+
+class Result(Frozen):
+    """How a run ended. A run without this file has not happened."""
+
+    state: State
+    value: float | None = None
+    """Metric on the validation split at the end; null unless the state is ok."""
+    loss: float | None = None
+    """Validation loss at the end; null unless the state is ok."""
+    test: float | None = None
+    """Metric on the test split, read once, after final runs only."""
+    untrained: float | None = None
+    """Metric on the validation split before the first step."""
+    steps: int = 0
+    charged: int = 0
+    seconds: float = 0.0
+    state_bytes_per_parameter: float | None = None
+    message: str = ""
+    """Why the run did not end well; the traceback when it crashed."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run kept its whole budget and ended better than it began."""
+        return self.state == "ok"

@@ -1,0 +1,154 @@
+"""What the terminal shows: the contract before the runs, the verdict after them, a study's status."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from thalweg.lab.analysis import Analysis, Cell
+from thalweg.lab.contract import Contract
+from thalweg.lab.space import Entry, Range, tuned_names
+from thalweg.lab.statistics import Comparison
+
+SIGNS = {"better": "▲", "worse": "▼", "tie": "=", "not resolved": "?"}
+COLOURS = {"better": "green", "worse": "red", "tie": "cyan", "not resolved": "yellow"}
+
+
+def show_contract(console: Console, contract: Contract, seconds: float, jobs: int, folder: str) -> None:
+    """Print what a study will do, before it does it."""
+    console.print(Text(f"Contract {contract.hash}", style="bold"), Text(f"in {folder}", style="dim"))
+    tasks = Table("task", "what", "metric", "parameters", "batch", "gradients a run", "data", box=None, header_style="dim")
+    for task in contract.tasks:
+        tasks.add_row(
+            task.name,
+            task.summary,
+            f"{task.metric} ({task.unit}), {task.better}",
+            f"{task.parameters:,}",
+            str(task.batch_size),
+            str(task.budget),
+            task.data_hash[:8],
+        )
+    console.print(tasks)
+    spaces = Table("optimizer", "searched", "fixed", "schedule", box=None, header_style="dim")
+    for terms in contract.optimizers:
+        spaces.add_row(terms.name, searched(terms.entry, contract.trials), fixed(terms.entry), schedule(terms.entry))
+    console.print(spaces)
+    tuning = f"{contract.trials} trials on seed {', '.join(map(str, contract.tuning_seeds))}"
+    final = f"the winner by validation again on {len(contract.final_seeds)} fresh seeds"
+    console.print(f"Each optimizer on each task: {tuning}, then {final}.")
+    console.print(f"{contract.runs} runs on {jobs} process{'es' * (jobs > 1)}: about {duration(seconds)}.")
+    for warning in warnings(contract):
+        console.print(f"warning: {warning}", style="yellow")
+
+
+def warnings(contract: Contract) -> list[str]:
+    """Return what a contract already limits, whatever its runs will say."""
+    found: list[str] = []
+    if len(contract.final_seeds) < 10:
+        found.append(f"{len(contract.final_seeds)} final seeds resolve large differences only; 10 or more are usual.")
+    if contract.trials < 10:
+        found.append(f"{contract.trials} trials tune the learning rate only; momentum and ε keep their defaults.")
+    names = [terms.name for terms in contract.optimizers]
+    if "adamw" not in names:
+        found.append("adamw does not take part, so nothing is compared with it.")
+    return found
+
+
+def searched(entry: Entry, trials: int) -> str:
+    """Say what is searched, where."""
+    return ", ".join(f"{name} {interval(entry.space[name])}" for name in tuned_names(entry, trials))
+
+
+def interval(found: Range) -> str:
+    """Say an interval."""
+    return f"{found.low:.3g} … {found.high:.3g}"
+
+
+def fixed(entry: Entry) -> str:
+    """Say what is fixed."""
+    return ", ".join(f"{name} {value}" for name, value in entry.fixed.items()) or "–"
+
+
+def schedule(entry: Entry) -> str:
+    """Say the schedule."""
+    warmup = f"{entry.schedule.warmup:.0%} warm-up, " if entry.schedule.warmup else ""
+    return f"{warmup}{entry.schedule.shape}"
+
+
+def duration(seconds: float) -> str:
+    """Say a time span."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def show_verdict(console: Console, analysis: Analysis) -> None:
+    """Print the verdict: per task the median and the comparison with the first reference, then what stays open."""
+    reference = analysis.references[0] if analysis.references else None
+    tasks = analysis.store.contract.tasks
+    table = Table(title="Verdict" if reference is None else f"Verdict (against tuned {reference})", title_justify="left")
+    table.add_column("optimizer")
+    for task in tasks:
+        table.add_column(f"{task.name}\n{task.metric}, {task.unit}", justify="right")
+    if reference:
+        table.add_column(f"P(better than\n{reference})", justify="right")
+    for terms in analysis.store.contract.optimizers:
+        row = [Text(terms.name, style="bold")]
+        row += [_outcome(analysis, analysis.cell(task.name, terms.name), reference) for task in tasks]
+        if reference:
+            chance = analysis.improvement(terms.name, reference)
+            row.append(Text(f"{chance.middle:.2f} [{chance.low:.2f}, {chance.high:.2f}]" if chance else "–"))
+        table.add_row(*row)
+    console.print(table)
+    if reference:
+        console.print(f"▲ better than {reference}, ▼ worse, = tie, ? not resolved. Medians of the final seeds; failures count.")
+    for sentence in unresolved(analysis):
+        console.print(sentence)
+
+
+def _outcome(analysis: Analysis, cell: Cell, reference: str | None) -> Text:
+    if cell.median is None:
+        return Text("–", style="dim")
+    text = Text(number(cell.median.middle))
+    if cell.failures:
+        text.append(f" ({cell.failures} failed)", style="red")
+    comparison = analysis.comparison(cell, reference) if reference else None
+    text.append(f" {SIGNS[comparison.verdict]}" if comparison else "  ", style=COLOURS[comparison.verdict] if comparison else "")
+    return text
+
+
+def number(value: float) -> str:
+    """Say a number with four digits."""
+    return f"{value:.4g}" if abs(value) != float("inf") else "failed"
+
+
+def unresolved(analysis: Analysis) -> list[str]:
+    """Say which differences so small a study cannot resolve."""
+    seeds = len(analysis.store.contract.final_seeds)
+    sizes = [
+        f"{size:.2g} {task.unit} on {task.name}"
+        for task in analysis.store.contract.tasks
+        if (size := analysis.detectable(task.name)) is not None
+    ]
+    if not sizes:
+        return []
+    return [f"With {seeds} seeds, differences below about {', '.join(sizes)} are not resolved (80 % power)."]
+
+
+def describe(comparison: Comparison, unit: str) -> str:
+    """Say a comparison: the verdict and the interval behind it."""
+    if comparison.difference is None:
+        return comparison.verdict
+    found = comparison.difference
+    return f"{comparison.verdict}: {found.middle:+.3g} [{found.low:+.3g}, {found.high:+.3g}] {unit}"
+
+
+def show_status(console: Console, analysis: Analysis) -> None:
+    """Print how far a study is."""
+    contract = analysis.store.contract
+    console.print(f"Study {contract.hash} ({contract.suite}): {len(analysis.runs)} of {contract.runs} runs done.")
+    table = Table("task", "optimizer", "tuning", "selected lr", "final", "failed", box=None, header_style="dim")
+    for cell in analysis.cells:
+        lr = "–" if cell.winner is None else f"{cell.terms.points[cell.winner]['lr']:.3g}"
+        failed = sum(not run.result.ok for run in cell.tuning + cell.finals)
+        tuning = f"{len(cell.tuning)}/{contract.trials * len(contract.tuning_seeds)}"
+        final = f"{len(cell.finals)}/{len(contract.final_seeds)}"
+        table.add_row(cell.task.name, cell.terms.name, tuning, lr, final, str(failed or "–"))
+    console.print(table)

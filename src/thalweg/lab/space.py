@@ -1,0 +1,173 @@
+"""The optimizers of the lab and their search spaces: one space each, the same on every task, written before any run.
+
+Learning-rate ranges all span `LR_DECADES`, so no optimizer gets a finer grid than another (Choi et al. 2019,
+arXiv:1910.05446, sect. 4). What is tuned depends on the number of trials alone: see `tuned_names`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import qmc
+
+from thalweg.lab.errors import check_name
+
+LR_DECADES = 3.5
+POINTS_SEED = 20_240_229
+"""Scrambling seed of the quasi-random points; part of the protocol, so that every study of a space has the same points."""
+
+Value = float | bool | str | tuple[float, float]
+"""A hyperparameter as it reaches the optimizer's constructor."""
+
+
+class Frozen(BaseModel):
+    """A value object: immutable, and strict about unknown fields when read from disk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Range(Frozen):
+    """An interval of a hyperparameter, searched on a logarithmic scale of x, or of 1 − x for averaging factors."""
+
+    low: float
+    high: float
+    scale: Literal["log", "log of 1-x"] = "log"
+
+    def at(self, unit: float) -> float:
+        """Map a number in [0, 1) to the interval."""
+        if self.scale == "log":
+            return self.low * (self.high / self.low) ** unit
+        return 1 - (1 - self.low) * ((1 - self.high) / (1 - self.low)) ** unit
+
+
+class Schedule(Frozen):
+    """The learning rate's factor over a run: a linear warm-up, then a cosine to zero or a constant."""
+
+    shape: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.05
+    """Part of the budget spent on the warm-up."""
+
+    def factor(self, progress: float) -> float:
+        """Return the factor at a progress in (0, 1), the part of the budget used; see `thalweg.lab.run.progress`."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        if self.shape == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
+
+
+class Entry(Frozen):
+    """An optimizer as the lab enters it: a registered rule, what is fixed, what is searched, and its schedule."""
+
+    name: str
+    rule: str
+    """Name for `thalweg.create`."""
+    fixed: dict[str, Value] = {}
+    space: dict[str, Range]
+    """In order of importance: the learning rate, then β₁ or momentum, then ε."""
+    schedule: Schedule = Schedule()
+
+    def keywords(self, point: Mapping[str, float]) -> dict[str, Value]:
+        """Return the constructor's keywords at a point; ``beta1`` replaces the first of ``betas``."""
+        merged: dict[str, Value] = {**self.fixed, **point}
+        if "beta1" in point:
+            merged.pop("beta1")
+            betas = self.fixed["betas"]
+            assert isinstance(betas, tuple)
+            merged["betas"] = (point["beta1"], betas[1])
+        return merged
+
+
+def lr(top: float) -> Range:
+    """Return the learning-rate range that ends at `top`."""
+    return Range(low=top / 10**LR_DECADES, high=top)
+
+
+MOMENTUM = Range(low=0.8, high=0.99, scale="log of 1-x")
+EPS = Range(low=1e-10, high=1e-4)
+ADAM_BETAS = (0.9, 0.999)
+ADAM_LR = lr(10**-0.5)
+
+_ENTRIES = [
+    Entry(name="sgd", rule="sgd", space={"lr": lr(10)}),
+    Entry(name="momentum", rule="sgd", fixed={"momentum": 0.9}, space={"lr": lr(1), "momentum": MOMENTUM}),
+    Entry(
+        name="nesterov",
+        rule="sgd",
+        fixed={"momentum": 0.9, "nesterov": True},
+        space={"lr": lr(1), "momentum": MOMENTUM},
+    ),
+    Entry(
+        name="rmsprop",
+        rule="rmsprop",
+        fixed={"alpha": 0.99, "eps": 1e-8},
+        space={"lr": ADAM_LR, "alpha": Range(low=0.9, high=0.999, scale="log of 1-x"), "eps": EPS},
+    ),
+    Entry(name="adagrad", rule="adagrad", fixed={"eps": 1e-10}, space={"lr": lr(10**0.5), "eps": EPS}),
+    Entry(
+        name="adadelta",
+        rule="adadelta",
+        fixed={"rho": 0.9, "eps": 1e-6},
+        space={"lr": lr(100), "rho": Range(low=0.8, high=0.99, scale="log of 1-x"), "eps": Range(low=1e-8, high=1e-3)},
+    ),
+    Entry(
+        name="adam",
+        rule="adam",
+        fixed={"betas": ADAM_BETAS, "eps": 1e-8},
+        space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
+    ),
+    Entry(
+        name="adamw",
+        rule="adamw",
+        fixed={"betas": ADAM_BETAS, "eps": 1e-8, "weight_decay": 0.01},
+        space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
+    ),
+    Entry(
+        name="nadam",
+        rule="nadam",
+        fixed={"betas": ADAM_BETAS, "eps": 1e-8},
+        space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
+    ),
+    Entry(
+        name="lbfgs",
+        rule="lbfgs",
+        fixed={"max_iter": 4, "history_size": 10},
+        space={"lr": lr(10)},
+        schedule=Schedule(shape="constant", warmup=0),
+    ),
+]
+
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
+"""Every optimizer the lab can enter, by name."""
+
+DEFAULT_OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adamw")
+
+
+def entry(name: str) -> Entry:
+    """Return the entry of a name.
+
+    Raises:
+        UserError: there is none.
+    """
+    return ENTRIES[check_name("optimizer", name, ENTRIES)]
+
+
+def tuned_names(entry: Entry, trials: int) -> list[str]:
+    """Return what a number of trials can afford to tune: lr; from 10 trials β₁ too; from 26 ε too.
+
+    Source: Google's deep learning tuning playbook, on how many quasi-random trials a dimension needs.
+    """
+    return list(entry.space)[: 1 if trials < 10 else 2 if trials <= 25 else 3]
+
+
+def points(entry: Entry, trials: int) -> list[dict[str, float]]:
+    """Return the trials of an entry: a scrambled Sobol sequence with a fixed seed, non-adaptive, made up front.
+
+    Entries that tune as many hyperparameters get the same points of the unit cube, and fewer trials get the beginning of
+    the longer sequence.
+    """
+    names = tuned_names(entry, trials)
+    sobol = qmc.Sobol(len(names), scramble=True, rng=POINTS_SEED).random_base2(max(trials - 1, 1).bit_length())
+    rows: list[list[float]] = sobol[:trials].tolist()
+    return [{name: entry.space[name].at(unit) for name, unit in zip(names, row, strict=True)} for row in rows]

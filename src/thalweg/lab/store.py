@@ -1,0 +1,124 @@
+"""A study on disk: plain folders and files that outlive a kill at any moment.
+
+    STUDY/contract.json
+    STUDY/runs/TASK/OPTIMIZER/PHASE-trialNNN-seedN/{config.json, env.json, metrics.jsonl, result.json}
+
+``result.json`` is written last, under another name, and renamed: it is there whole or not at all, and a run without it
+is done again from its beginning.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from thalweg.lab.contract import Contract, require_same
+from thalweg.lab.environment import Environment
+from thalweg.lab.errors import UserError
+from thalweg.lab.records import CurvePoint, Result, RunConfig
+
+
+class Store:
+    """The folder of one study, which has a contract."""
+
+    def __init__(self, folder: Path, contract: Contract):
+        self.folder = folder
+        self.contract = contract
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store":
+        """Open an existing study.
+
+        Raises:
+            UserError: the folder holds no study, or one that this version cannot read.
+        """
+        path = folder / "contract.json"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"STUDY {folder} holds no study: contract.json cannot be read ({error.strerror}).") from error
+        try:
+            return cls(folder, Contract.model_validate_json(text))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise UserError(f"{path} is no contract this version can read: {where}: {first['msg']}.") from error
+
+    @classmethod
+    def create(cls, folder: Path, contract: Contract) -> "Store":
+        """Open the study of a contract, or begin it.
+
+        Raises:
+            UserError: the folder holds another study, holds something else, or cannot be written.
+        """
+        if (folder / "contract.json").exists():
+            store = cls.open(folder)
+            require_same(store.contract, contract, str(folder))
+            return store
+        try:
+            if folder.exists() and any(folder.iterdir()):
+                raise UserError(f"--store {folder} is not empty and holds no study; give a new or an empty folder.")
+            (folder / "runs").mkdir(parents=True)
+            write_atomically(folder / "contract.json", contract)
+        except OSError as error:
+            raise UserError(f"--store {folder} cannot be written: {error.strerror}.") from error
+        return cls(folder, contract)
+
+    def run(self, config: RunConfig) -> "RunFolder":
+        """Return the folder of a run, which need not exist yet."""
+        return RunFolder(self.folder / "runs" / config.path)
+
+    def finished(self) -> dict[str, Result]:
+        """Return the results on disk by run path."""
+        runs = self.folder / "runs"
+        return {
+            path.parent.relative_to(runs).as_posix(): Result.model_validate_json(path.read_bytes())
+            for path in runs.glob("*/*/*/result.json")
+        }
+
+    def environments(self) -> list[Environment]:
+        """Return the different environments the finished runs were done in, the most frequent first."""
+        counts: dict[Environment, int] = {}
+        for path in self.folder.glob("runs/*/*/*/result.json"):
+            environment = Environment.model_validate_json((path.parent / "env.json").read_bytes())
+            counts[environment] = counts.get(environment, 0) + 1
+        return sorted(counts, key=lambda environment: -counts[environment])
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def begin(self, config: RunConfig, environment: Environment) -> None:
+        """Make the folder, drop what an interrupted attempt left, and write what the run will do."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "metrics.jsonl").write_bytes(b"")
+        write_atomically(self.folder / "config.json", config)
+        write_atomically(self.folder / "env.json", environment)
+
+    def add(self, point: CurvePoint) -> None:
+        """Append a point to the curve."""
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(point.model_dump_json() + "\n")
+
+    def finish(self, result: Result) -> None:
+        """Write the result; from here on the run has happened."""
+        write_atomically(self.folder / "result.json", result)
+
+    def curve(self) -> list[CurvePoint]:
+        """Read the curve."""
+        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [CurvePoint.model_validate(json.loads(line)) for line in lines]
+
+
+def write_atomically(path: Path, content: BaseModel) -> None:
+    """Write a model as JSON so that the path holds all of it or what it held before."""
+    draft = path.with_suffix(f".{os.getpid()}.tmp")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(content.model_dump_json(indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

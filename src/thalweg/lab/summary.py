@@ -1,0 +1,54 @@
+"""A study's outcome as plain data, for ``--json``."""
+
+import dataclasses
+import math
+from typing import Any
+
+from thalweg.lab.analysis import Analysis, Cell
+from thalweg.lab.lights import lights
+from thalweg.lab.show import unresolved
+
+
+def summary(analysis: Analysis) -> dict[str, Any]:
+    """Return the verdicts, the lights and what is not resolved. Infinities are null: the value of a failed run."""
+    contract = analysis.store.contract
+    return _plain(
+        {
+            "study": str(analysis.store.folder),
+            "contract": contract.hash,
+            "complete": analysis.complete,
+            "runs": {"done": len(analysis.runs), "total": contract.runs},
+            "outcomes": [_outcome(analysis, cell) for cell in analysis.cells],
+            "improvement": {
+                reference: {terms.name: analysis.improvement(terms.name, reference) for terms in contract.optimizers}
+                for reference in analysis.references
+            },
+            "lights": lights(analysis),
+            "unresolved": unresolved(analysis),
+        }
+    )
+
+
+def _outcome(analysis: Analysis, cell: Cell) -> dict[str, Any]:
+    return {
+        "task": cell.task.name,
+        "optimizer": cell.terms.name,
+        "metric": cell.task.metric,
+        "median": cell.median,
+        "values": [run.result.value for run in cell.finals],
+        "test": [run.result.test for run in cell.finals],
+        "failures": cell.failures,
+        "point": None if cell.winner is None else cell.terms.points[cell.winner],
+        "against": {reference: analysis.comparison(cell, reference) for reference in analysis.references},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Turn dataclasses into dictionaries and infinities into null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

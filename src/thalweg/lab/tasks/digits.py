@@ -1,0 +1,100 @@
+"""Three tasks on scikit-learn's handwritten digits: 1,797 images of 8 × 8 pixels, part of the library (no download)."""
+
+from functools import cache
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from thalweg.lab.models import cnn, deep_autoencoder, mlp
+from thalweg.lab.tasks.task import Metric, Task, epochs, hash_tensors
+
+BATCH = 32
+
+
+class Digits(NamedTuple):
+    """Images (N, 64) in [0, 1] and labels (N,) of the three splits: 1,077, 360 and 360 rows."""
+
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+@cache
+def digits() -> Digits:
+    """Read and split the digits, once a process; the split is a fixed shuffle."""
+    pixels, numbers = cast(tuple[Any, Any], load_digits(return_X_y=True))
+    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
+    images = (torch.as_tensor(pixels, dtype=torch.float32) / 16)[order]
+    labels = torch.as_tensor(numbers, dtype=torch.int64)[order]
+    cuts = [len(images) - 720, 360, 360]
+    return Digits(*zip(images.split(cuts), labels.split(cuts), strict=True))
+
+
+def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Percentage of rows whose largest output is their label."""
+    return 100 * (outputs.argmax(-1) == labels).float().mean()
+
+
+def squared_error(outputs: Tensor, images: Tensor) -> Tensor:
+    """Squared error summed over an image's pixels, mean over the images."""
+    return (outputs - images).square().sum(-1).mean()
+
+
+ACCURACY = Metric("accuracy", "%", "max", margin=0.5, measure=accuracy)
+
+
+def mlp_task() -> Task:
+    """Classify the digits by a fully connected network."""
+    data = digits()
+    return Task(
+        name="digits-mlp",
+        summary="classify 8×8 digits, MLP 64-64-32-10",
+        build=lambda: mlp([64, 64, 32, 10]),
+        sample=epochs(*data.train, BATCH),
+        loss=F.cross_entropy,
+        metric=ACCURACY,
+        validation=data.validation,
+        test=data.test,
+        batch_size=BATCH,
+        budget=300,
+        data_hash=hash_tensors(*data.train, *data.validation, *data.test),
+    )
+
+
+def cnn_task() -> Task:
+    """Classify the digits by a small convolutional network."""
+    train, validation, test = ((images.unflatten(1, (1, 8, 8)), labels) for images, labels in digits())
+    return Task(
+        name="digits-cnn",
+        summary="classify 8×8 digits, two convolutions",
+        build=lambda: cnn(classes=10),
+        sample=epochs(*train, BATCH),
+        loss=F.cross_entropy,
+        metric=ACCURACY,
+        validation=validation,
+        test=test,
+        batch_size=BATCH,
+        budget=300,
+        data_hash=hash_tensors(*train, *validation, *test),
+    )
+
+
+def autoencoder_task() -> Task:
+    """Reconstruct the digits through six sigmoid layers and a bottleneck of 8."""
+    train, validation, test = ((images, images) for images, _ in digits())
+    return Task(
+        name="digits-autoencoder",
+        summary="reconstruct 8×8 digits, sigmoid autoencoder 64-32-16-8-16-32-64",
+        build=lambda: deep_autoencoder([64, 32, 16, 8]),
+        sample=epochs(*train, BATCH),
+        loss=squared_error,
+        metric=Metric("squared error", "per image", "min", margin=0.05, measure=squared_error),
+        validation=validation,
+        test=test,
+        batch_size=BATCH,
+        budget=600,
+        data_hash=hash_tensors(train[0], validation[0], test[0]),
+    )

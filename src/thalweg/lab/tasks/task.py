@@ -1,0 +1,90 @@
+"""What a task is: a network, endless training batches, a loss, a metric, three splits and a budget."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs and targets of one evaluation of the loss."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The number a task is judged by, a mean over the examples of a split."""
+
+    name: str
+    unit: str
+    better: Literal["min", "max"]
+    margin: float
+    """Smallest difference that matters to a user, in the metric's unit; closer than this is a tie."""
+    measure: Callable[[Tensor, Tensor], Tensor]
+    """(outputs, targets) to a 0-D tensor."""
+
+    def worse(self) -> float:
+        """Return the worst possible value: what a failed run counts as."""
+        return float("inf") if self.better == "min" else float("-inf")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One learning problem; everything about it that a result depends on.
+
+    A new task is one file that builds a `Task` and one line in `thalweg.lab.tasks`.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[], nn.Module]
+    """Makes the network from torch's global generator."""
+    sample: Callable[[torch.Generator], Iterator[Batch]]
+    """Endless training batches."""
+    loss: Callable[[Tensor, Tensor], Tensor]
+    """(outputs, targets) to the mean loss, a 0-D tensor."""
+    metric: Metric
+    validation: Batch
+    test: Batch
+    batch_size: int
+    budget: int
+    """Gradient-equivalents of one run: gradients of one batch, whoever asks for them."""
+    data_hash: str
+
+    def model(self, seed: int) -> nn.Module:
+        """Build the network of a seed; the caller's random state is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(seed, "initialisation"))
+            return self.build()
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        """Start the endless batches of a seed, the same for every optimizer."""
+        return self.sample(torch.Generator().manual_seed(stream(seed, "batches")))
+
+
+def stream(seed: int, purpose: str) -> int:
+    """Derive an independent 63-bit seed for one purpose of a run."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}/{seed}".encode()).digest()[:8]) >> 1
+
+
+def hash_tensors(*tensors: Tensor) -> str:
+    """Hash the bytes, shapes and dtypes of some tensors; 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def epochs(inputs: Tensor, targets: Tensor, batch_size: int) -> Callable[[torch.Generator], Iterator[Batch]]:
+    """Return a sampler that shuffles anew each epoch and drops the last incomplete batch."""
+
+    def sample(generator: torch.Generator) -> Iterator[Batch]:
+        while True:
+            order = torch.randperm(len(inputs), generator=generator)
+            for rows in order.split(batch_size):
+                if len(rows) == batch_size:
+                    yield inputs[rows], targets[rows]
+
+    return sample

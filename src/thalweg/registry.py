@@ -1,0 +1,45 @@
+"""One line a public optimizer."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from torch.optim import LBFGS, Optimizer
+from torch.optim.optimizer import ParamsT
+
+from thalweg.rules.adadelta import Adadelta
+from thalweg.rules.adagrad import Adagrad
+from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.nadam import NAdam
+from thalweg.rules.rmsprop import RMSprop
+from thalweg.rules.sgd import SGD
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "adagrad": Adagrad,
+    "adadelta": Adadelta,
+    "rmsprop": RMSprop,
+    "adam": Adam,
+    "adamw": AdamW,
+    "nadam": NAdam,
+    "lbfgs": LBFGS,
+}
+
+
+def list_optimizers() -> list[str]:
+    """The names ``create`` takes, in the order of the registry."""
+    return list(OPTIMIZERS)
+
+
+def create(name: str, params: ParamsT, **kwargs: Any) -> Optimizer:
+    """An optimizer by name: ``create("adamw", model.parameters(), lr=3e-4)``.
+
+    Raises:
+        ValueError: an unknown name; the message suggests the nearest.
+    """
+    if name not in OPTIMIZERS:
+        near = difflib.get_close_matches(str(name).lower(), OPTIMIZERS, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown optimizer {name!r}. {hint}Known are {', '.join(OPTIMIZERS)}.")
+    return OPTIMIZERS[name](params, **kwargs)
