@@ -32,7 +32,8 @@ types: $(VENV)/.dev-installed
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/.dev-installed
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python scripts/links.py
 
 examples: $(VENV)/.dev-installed
 	$(BIN)/python examples/train.py

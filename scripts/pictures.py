@@ -2,13 +2,14 @@
 
     python scripts/pictures.py docs/pictures
 
-Every optimizer walks down Rosenbrock's curved valley at the learning rate, of 41 log-spaced ones, that ends lowest
-after the same number of steps.  The numbers are float64 and nothing is random: every run draws the same pictures.
+Every optimizer walks down Rosenbrock's curved valley at the learning rate, of 49 log-spaced ones, that stays lowest on
+the way and never climbs above the start.  Everything is float64 and nothing random: pictures are the same at every run.
 """
 
-import math
+import io
+import re
 import sys
-from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +18,46 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from torch import Tensor
 
 import thalweg
 
-STEPS = 150
-LEARNING_RATES = np.logspace(-5, 1, 41)
+STEPS = 400
+LEARNING_RATES = np.logspace(-4, 2, 49)
 START = (-1.2, 1.0)
 MINIMUM = (1.0, 1.0)
-BOX = ((-1.75, 1.75), (-0.75, 2.1))
+BOX = ((-1.6, 1.5), (-0.65, 1.65))
 
-GREY, ORANGE, BLUE, GREEN, PURPLE = "#8a8f98", "#e07b00", "#1f5fbf", "#2a9d5c", "#8e44ad"
-
-
-@dataclass(frozen=True)
-class Walker:
-    """An optimizer to draw: its label, its name and options in `thalweg.create`."""
-
-    label: str
-    name: str
-    options: dict[str, Any] = field(default_factory=dict[str, Any])
+GREY, ORANGE, BLUE, GREEN = "#5b616b", "#e07b00", "#1f5fbf", "#2a9d5c"
 
 
-SGD = Walker("SGD", "sgd")
-ADAMW = Walker("AdamW", "adamw")
-MOMENTUM = Walker("momentum .9", "sgd", {"momentum": 0.9})
-LOOKAHEAD = Walker("Nesterov .9", "sgd", {"momentum": 0.9, "nesterov": "lookahead"})
-
-PICTURES: dict[str, tuple[Walker, ...]] = {
-    "sgd": (MOMENTUM, LOOKAHEAD),
-    "adagrad": (Walker("Adagrad", "adagrad"),),
-    "adadelta": (Walker("Adadelta", "adadelta"),),
-    "rmsprop": (Walker("RMSprop", "rmsprop"),),
-    "adam": (Walker("Adam", "adam"),),
-    "adamw": (Walker("AdamW, cautious", "adamw", {"cautious": True}),),
-    "nadam": (Walker("NAdam", "nadam"),),
-    "lbfgs": (Walker("LBFGS", "lbfgs", {"max_iter": 1, "line_search_fn": "strong_wolfe"}),),
+# Label of an optimizer: its name and options in `thalweg.create`.
+WALKERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "SGD": ("sgd", {}),
+    "momentum .9": ("sgd", {"momentum": 0.9}),
+    "Nesterov .9": ("sgd", {"momentum": 0.9, "nesterov": "lookahead"}),
+    "Adagrad": ("adagrad", {}),
+    "Adadelta": ("adadelta", {}),
+    "RMSprop": ("rmsprop", {}),
+    "Adam": ("adam", {}),
+    "AdamW": ("adamw", {}),
+    "AdamW, cautious": ("adamw", {"cautious": True}),
+    "NAdam": ("nadam", {}),
+    "LBFGS": ("lbfgs", {"max_iter": 1, "line_search_fn": "strong_wolfe"}),
 }
+ALWAYS = ("SGD", "AdamW")
+PICTURES = {
+    "sgd": ("momentum .9", "Nesterov .9"),
+    "adagrad": ("Adagrad",),
+    "adadelta": ("Adadelta",),
+    "rmsprop": ("RMSprop",),
+    "adam": ("Adam",),
+    "adamw": ("AdamW, cautious",),
+    "nadam": ("NAdam",),
+    "lbfgs": ("LBFGS",),
+}
+OVERVIEW = ("sgd", "adagrad", "rmsprop", "adadelta", "adam", "nadam")
 
 
 def rosenbrock(p: Tensor) -> Tensor:
@@ -62,10 +66,11 @@ def rosenbrock(p: Tensor) -> Tensor:
     return (1 - x) ** 2 + 100 * (y - x * x) ** 2
 
 
-def walk(walker: Walker, lr: float) -> np.ndarray:
-    """The points of one run, (STEPS + 1, 2); it ends early where it leaves the finite numbers."""
+def walk(label: str, lr: float) -> np.ndarray | None:
+    """The points of one run, (STEPS + 1, 2), or None if it ever climbs above the start."""
     p = torch.tensor(START, dtype=torch.float64, requires_grad=True)
-    optimizer = thalweg.create(walker.name, [p], lr=lr, **walker.options)
+    name, options = WALKERS[label]
+    optimizer = thalweg.create(name, [p], lr=lr, **options)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -73,36 +78,38 @@ def walk(walker: Walker, lr: float) -> np.ndarray:
         loss.backward()
         return loss
 
-    points = [START]
+    points, ceiling = [START], rosenbrock(p).item()
     for _ in range(STEPS):
         optimizer.step(closure)
-        if not torch.isfinite(p).all() or p.abs().max() > 1e3:
-            break
+        if not rosenbrock(p).item() <= ceiling:  # NaN compares false
+            return None
         x, y = p.tolist()
         points.append((x, y))
     return np.array(points)
 
 
 def height(points: np.ndarray) -> float:
-    """Where a run ended; infinity for one that did not last."""
-    return rosenbrock(torch.from_numpy(points[-1])).item() if len(points) == STEPS + 1 else math.inf
+    """How high a run went, as the mean of log f over its points: low for a run that is fast and does not leap about."""
+    return rosenbrock(torch.from_numpy(points.T)).clamp(min=1e-12).log().mean().item()
 
 
-def best(walker: Walker) -> tuple[np.ndarray, float]:
-    """The run that ends lowest, and its learning rate."""
-    runs = [(walk(walker, float(lr)), float(lr)) for lr in LEARNING_RATES]
-    return min(runs, key=lambda run: height(run[0]))
+@cache
+def best(label: str) -> tuple[np.ndarray, float]:
+    """The lowest run of all learning rates, and its learning rate."""
+    runs = [(walk(label, float(lr)), float(lr)) for lr in LEARNING_RATES]
+    return min(((points, lr) for points, lr in runs if points is not None), key=lambda run: height(run[0]))
 
 
-def draw(axes: Axes, walkers: tuple[Walker, ...]) -> None:
-    """The valley, plain SGD and AdamW, and the walkers over them."""
-    x, y = np.meshgrid(np.linspace(*BOX[0], 120), np.linspace(*BOX[1], 120))
+def draw(axes: Axes, labels: tuple[str, ...]) -> None:
+    """The valley, plain SGD and AdamW, and the labelled optimizers over them."""
+    x, y = np.meshgrid(np.linspace(*BOX[0], 60), np.linspace(*BOX[1], 60))
     z = rosenbrock(torch.from_numpy(np.stack([x, y]))).numpy()
-    axes.contour(x, y, np.log(z + 1e-3), levels=14, colors="#d5dae1", linewidths=0.7)
-    for walker, colour in zip((SGD, ADAMW, *walkers), (GREY, ORANGE, BLUE, GREEN, PURPLE), strict=False):
-        points, lr = best(walker)
-        label = f"{walker.label}, η = {lr:.2g}"
-        axes.plot(*points.T, color=colour, linewidth=1.4, marker=".", markersize=3.5, label=label)
+    axes.contourf(x, y, z, levels=np.logspace(-1, 3.2, 10), norm=LogNorm(), cmap="Greys_r", alpha=0.25, extend="both")
+    for label, colour in zip((*ALWAYS, *labels), (GREY, ORANGE, BLUE, GREEN), strict=False):
+        points, lr = best(label)
+        style = {"linewidth": 1.0} if label in ALWAYS else {"linewidth": 1.3, "marker": ".", "markersize": 3}
+        axes.plot(*points.T, color=colour, label=f"{label}, η = {lr:.2g}", **style)
+        axes.plot(*points[-1], "o", color=colour, markersize=6, markeredgecolor="white", zorder=3)
     axes.plot(*START, "o", color="#333333", markersize=5)
     axes.plot(*MINIMUM, "*", color="#333333", markersize=11)
     axes.set(xlim=BOX[0], ylim=BOX[1], xticks=[], yticks=[])
@@ -112,21 +119,27 @@ def draw(axes: Axes, walkers: tuple[Walker, ...]) -> None:
 
 
 def save(path: Path) -> None:
-    """Write the current figure without anything that differs from run to run."""
-    plt.savefig(path, metadata={"Date": None}, bbox_inches="tight", pad_inches=0.05)
+    """Write the current figure, its coordinates to a hundredth of a point, without a date."""
+    svg = io.StringIO()
+    plt.savefig(svg, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.05)
     plt.close()
+    path.write_text(re.sub(r"<[^>]+>", _rounded, svg.getvalue()), encoding="utf-8")
+
+
+def _rounded(tag: re.Match[str]) -> str:
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag[0])
 
 
 def main(directory: Path) -> None:
     """Draw every picture into the directory."""
     mpl.rcParams.update({"svg.hashsalt": "thalweg", "svg.fonttype": "none", "font.family": "sans-serif"})
     directory.mkdir(parents=True, exist_ok=True)
-    for name, walkers in PICTURES.items():
+    for name, labels in PICTURES.items():
         _, axes = plt.subplots(figsize=(6.4, 4.2))
-        draw(axes, walkers)
+        draw(axes, labels)
         save(directory / f"{name}.svg")
     _, panels = plt.subplots(2, 3, figsize=(12, 7.6), layout="constrained")
-    for axes, name in zip(panels.flat, ("sgd", "adagrad", "rmsprop", "adadelta", "adam", "nadam"), strict=True):
+    for axes, name in zip(panels.flat, OVERVIEW, strict=True):
         draw(axes, PICTURES[name])
     save(directory / "overview.svg")
 

@@ -99,16 +99,20 @@ def run(bucket: Bucket, grads: list[Tensor], h: dict[str, Any]) -> None:
         work.store(p, state)
 
 
+def _sizes(bucket: Bucket) -> dict[int, int]:
+    """Index and number of elements of the parameters there is something to do for."""
+    return {i: p.numel() for i, p in enumerate(bucket.params) if p.numel()}
+
+
 def _each(bucket: Bucket) -> Iterator[Work]:
-    for i in range(len(bucket.params)):
-        yield Work(bucket, [Part(i)])
+    yield from (Work(bucket, [Part(i)]) for i in _sizes(bucket))
 
 
 def _foreach(bucket: Bucket) -> Iterator[Work]:
     device = bucket.params[0].device.type
     limit = PIECE.get(device, PIECE_ELSEWHERE)
     if bucket.pipeline.reach == "tensor":
-        yield from (Work(bucket, parts) for parts in _batches(bucket, [Part(i) for i in range(len(bucket.params))], limit))
+        yield from (Work(bucket, parts) for parts in _batches(bucket, [Part(i) for i in _sizes(bucket)], limit))
         return
     small, large = _by_size(bucket)
     pieces = [Part(i, "flat", (at, min(at + limit, n))) for i, n in large.items() for at in range(0, n, limit)]
@@ -122,7 +126,7 @@ def _foreach(bucket: Bucket) -> Iterator[Work]:
 
 def _compiled(bucket: Bucket) -> Iterator[Work]:
     if bucket.pipeline.reach == "tensor":
-        yield from (Work(bucket, [Part(i, "rows")]) for i in range(len(bucket.params)))
+        yield from (Work(bucket, [Part(i, "rows")]) for i in _sizes(bucket))
         return
     small, large = _by_size(bucket)
     yield from _joined(bucket, small, PIECE_ELSEWHERE)
@@ -130,9 +134,9 @@ def _compiled(bucket: Bucket) -> Iterator[Work]:
 
 
 def _by_size(bucket: Bucket) -> tuple[dict[int, int], dict[int, int]]:
-    """Index and number of elements of the small parameters and of the others; stochastic rounding joins none."""
+    """The sizes of the parameters to join, and of the others; stochastic rounding, which numbers elements, joins none."""
     limit = 0 if bucket.pipeline.stochastic else SMALL
-    sizes = {i: p.numel() for i, p in enumerate(bucket.params) if p.numel()}
+    sizes = _sizes(bucket)
     return {i: n for i, n in sizes.items() if n < limit}, {i: n for i, n in sizes.items() if n >= limit}
 
 

@@ -29,7 +29,7 @@ def clip_norm(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
 @station("tensor")
 def clip_rms(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
     """R(g) = g · c / max(c, RMS(g)).  Adafactor's update clipping (arXiv:1804.04235, sect. 6), on the gradient."""
-    return g * (h["clip"] / (g * g).mean().sqrt()).clamp(max=1.0) if g.numel() else g
+    return g * (h["clip"] / (g * g).mean().sqrt()).clamp(max=1.0)
 
 
 @station("element")
@@ -41,8 +41,6 @@ def clip_value(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
 @station("tensor")
 def clip_adaptive(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
     """g · min(1, c · max(‖p‖, 1e-3) / ‖g‖) for each output unit.  AGC (arXiv:2102.06171, eq. 3)."""
-    if not g.numel():
-        return g
     weight, slope = (torch.linalg.vector_norm(x, dim=row_dims(x), keepdim=True) for x in (p, g))
     return g * (h["clip"] * weight.clamp(min=1e-3) / slope.clamp(min=1e-6)).clamp(max=1.0)
 

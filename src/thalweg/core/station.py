@@ -44,4 +44,4 @@ def row_dims(x: Tensor) -> tuple[int, ...]:
 
 def row_size(x: Tensor) -> int:
     """Elements in one row."""
-    return x.numel() // x.shape[0] if x.ndim > 1 and x.shape[0] else x.numel()
+    return x.numel() // x.shape[0] if x.ndim > 1 else x.numel()

@@ -28,6 +28,11 @@ class TensorList:
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         self.tensors = list(tensors)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first member; the members of a list that is computed on together agree."""
+        return self.tensors[0].dtype
+
     def map(self, function: Callable[..., Any], *others: Any, **kwargs: Any) -> Any:
         """Apply ``function`` member by member; other TensorLists are walked along, everything else is passed as it is."""
         rows = (o.tensors if isinstance(o, TensorList) else [o] * len(self) for o in others)

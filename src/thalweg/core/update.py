@@ -13,8 +13,6 @@ from thalweg.core.station import Station, station
 @station("tensor")
 def cautious(u: Tensor, g: Tensor, h: dict[str, Any]) -> Tensor:
     """u · k / max(mean(k), 1e-3), k = 1[u·g > 0]: move only where update and gradient agree (arXiv:2411.16085, Alg. 1)."""
-    if not u.numel():
-        return u
     k = (u * g > 0).to(u.dtype)
     return u * (k / k.mean().clamp(min=1e-3))
 

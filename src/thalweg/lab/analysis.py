@@ -17,6 +17,8 @@ from thalweg.lab.study import cells, final_runs, tuning_runs, winner
 
 REFERENCES = ("adamw", "momentum")
 """What every optimizer is compared with, tuned in the same study."""
+USABLE_MARGINS = 5
+"""A learning rate is usable when it loses at most so many of the task's margins against the best trial."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,12 @@ class Cell:
 
     @property
     def usable(self) -> UsableRange | None:
-        """The usable learning rates among the tuning runs."""
-        untrained = [run.result.untrained for run in self.tuning if run.result.untrained is not None]
-        if not untrained:
-            return None
+        """The learning rates among the tuning runs that come within `USABLE_MARGINS` of the best."""
         trials = [
             (run.config.point["lr"], None if run.result.value is None else self._orient(run.result.value))
             for run in self.tuning
         ]
-        return usable_range(trials, self.sign * float(np.mean(untrained)))
+        return usable_range(trials, USABLE_MARGINS * self.task.margin)
 
     @property
     def at_boundary(self) -> bool:

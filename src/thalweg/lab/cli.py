@@ -6,13 +6,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import joblib
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from thalweg._version import __version__
 from thalweg.lab.analysis import Analysis
+from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
 from thalweg.lab.contract import require_same
 from thalweg.lab.errors import check_range
@@ -20,10 +20,11 @@ from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.progress import watch
 from thalweg.lab.report import write_report
+from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status, show_verdict
 from thalweg.lab.store import Store
 from thalweg.lab.summary import summary
-from thalweg.lab.workers import run_all
+from thalweg.lab.workers import available_cores, run_all
 
 app = typer.Typer(
     help="Compare optimizers fairly, and see the result.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -62,14 +63,18 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def thalweg(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Compare optimizers fairly, and see the result."""
 
 
 @app.command()
 def compare(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[SUITE | TASK…]", help="A suite, or tasks; smoke if none.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[SUITE | TASK…]", help="A suite, or tasks; smoke if none.")
+    ] = None,
     optimizers: Annotated[str | None, typer.Option("-o", "--optimizers", help="Names separated by commas.")] = None,
     trials: Annotated[int | None, typer.Option(help="Hyperparameter points each optimizer tries on each task.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Fresh seeds the best point is run on again.")] = None,
@@ -84,7 +89,7 @@ def compare(
     Runs are stored as they end. The same command continues a study that was stopped or killed.
     """
     request = Request(names or [], optimizers, trials, seeds, store)
-    processes = check_range("--jobs", joblib.cpu_count() if jobs is None else jobs, 1, 1024)
+    processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     contract = request.contract()
     folder = request.folder(contract)
     console = _console(as_json, quiet)
@@ -102,18 +107,18 @@ def compare(
             for config, result in run_all(opened, processes):
                 observer.ended(config, result)
     except KeyboardInterrupt:
-        print(f"Stopped; finished runs are kept. Continue with:\n  {request.command(folder)}", file=sys.stderr)
+        print(f"Stopped; finished runs are kept. Continue with:\n  {command(contract, str(folder))}", file=sys.stderr)
         raise typer.Exit(130) from None
-    _conclude(console, Analysis.of(opened), request.command(folder), as_json)
+    _conclude(console, Analysis.of(opened), as_json)
 
 
-def _conclude(console: Console, analysis: Analysis, command: str, as_json: bool) -> None:
+def _conclude(console: Console, analysis: Analysis, as_json: bool) -> None:
     """Show the verdict, write the report; exit 1 if a run broke."""
-    path = write_report(analysis, command)
+    path = write_report(analysis)
     show_verdict(console, analysis)
     console.print(f"Report: {path}", soft_wrap=True)
     if as_json:
-        _print_json({**summary(analysis), "report": str(path)})
+        _print_json({"report": str(path), "outcome": summary(analysis)})
     broken = [run for run in analysis.runs if run.result.state not in ("ok", "diverged")]
     if broken:
         run = broken[0]
@@ -153,3 +158,6 @@ def list_(
         for row in rows:
             table.add_row(*row.values())
         _console().print(table)
+
+
+app.command("bench")(bench)

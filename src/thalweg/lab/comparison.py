@@ -1,6 +1,5 @@
 """What ``thalweg compare`` asks for, checked and turned into a contract."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +34,6 @@ class Request:
     def folder(self, contract: Contract) -> Path:
         """Return the study's folder: the one asked for, or one named after the contract's hash."""
         return self.store or Path("studies") / f"{contract.suite}-{contract.hash[:8]}"
-
-    def command(self, folder: Path) -> str:
-        """Return the command line that continues this study."""
-        words = ["thalweg", "compare", *(self.names or ["smoke"])]
-        given = {"-o": self.optimizers, "--trials": self.trials, "--seeds": self.seeds, "--store": folder}
-        for option, value in given.items():
-            words += [] if value is None else [option, str(value)]
-        return shlex.join(words)
 
 
 def _split(names: str) -> list[str]:

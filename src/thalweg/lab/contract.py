@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from thalweg.lab.errors import UserError
+from thalweg.lab.plain import brief, differences
 from thalweg.lab.space import Entry, Frozen, points
 from thalweg.lab.tasks import load_task
 
@@ -121,31 +121,12 @@ def require_same(stored: Contract, asked: Contract, folder: str) -> None:
     """Check that a folder holds the study that is asked for.
 
     Raises:
-        UserError: it holds another one; the message names the first field that differs.
+        UserError: it holds another one; the message names the first field that differs, the plainest first.
     """
-    difference = next(_differences(stored.model_dump(mode="json"), asked.model_dump(mode="json"), ""), None)
-    if difference is not None:
-        field, there, here = difference
+    found = list(differences(stored.model_dump(mode="json"), asked.model_dump(mode="json")))
+    if found:
+        field, there, here = min(found, key=lambda difference: len(difference[0]))
         raise UserError(
-            f"--store {folder} holds another study: its contract has {field} = {there}, this command asks for {here}."
-            " Repeat the stored study's options, or give another folder. Nothing was changed."
+            f"--store {folder} holds another study: its contract has {field} = {brief(there)}, this command asks for"
+            f" {brief(here)}. Repeat the stored study's options, or give another folder. Nothing was changed."
         )
-
-
-def _differences(stored: Any, asked: Any, field: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (field, stored value, asked value) for every leaf that differs."""
-    if isinstance(stored, dict) and isinstance(asked, dict):
-        for key in sorted({*stored, *asked}):
-            yield from _differences(stored.get(key), asked.get(key), f"{field}.{key}" if field else str(key))
-    elif isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
-        for number, (one, other) in enumerate(zip(stored, asked, strict=True)):
-            yield from _differences(one, other, f"{field}[{number}]")
-    elif stored != asked:
-        yield field, _short(stored), _short(asked)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        names = [item.get("name") or item.get("entry", {}).get("name") for item in value]
-        return f"[{', '.join(map(str, names))}]"
-    return json.dumps(value, ensure_ascii=False)

@@ -56,7 +56,9 @@ def _git_state() -> str:
     if not git("ls-files", "--error-unmatch", Path(__file__).name):
         return ""
     commit = git("rev-parse", "--short=12", "HEAD")
-    return f"{commit}{'+changes' if git('status', '--porcelain', '--untracked-files=no', ':/') else ''}" if commit else ""
+    return (
+        f"{commit}{'+changes' if git('status', '--porcelain', '--untracked-files=no', ':/') else ''}" if commit else ""
+    )
 
 
 def _processor() -> str:

@@ -1,7 +1,7 @@
 """Progress of a study while it runs: a live table in a terminal, plain lines elsewhere. In the parent only."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -50,7 +50,9 @@ class PlainLines:
         if now - self.last >= PLAIN_SECONDS or self.done == self.total:
             self.last = now
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
-            self.console.print(f"{self.done}/{self.total} runs, about {left:.0f} s left; last: {config.path} {result.state}")
+            self.console.print(
+                f"{self.done}/{self.total} runs, about {left:.0f} s left; last: {config.path} {result.state}"
+            )
 
 
 class LiveTable:
@@ -61,7 +63,12 @@ class LiveTable:
         self.counts: dict[tuple[str, str, str], int] = {}
         self.failed: dict[tuple[str, str], int] = {}
         self.bar = Progress(
-            BarColumn(bar_width=40), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()
+            BarColumn(bar_width=40),
+            MofNCompleteColumn(),
+            TextColumn("runs"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
         )
         self.job = self.bar.add_task("runs", total=contract.runs)
         for path, result in results.items():
@@ -100,7 +107,7 @@ class LiveTable:
 
 
 @contextmanager
-def watch(console: Console, contract: Contract, results: dict[str, Result], quiet: bool) -> Iterator[Observer]:
+def watch(console: Console, contract: Contract, results: dict[str, Result], quiet: bool) -> Generator[Observer]:
     """Show progress in the way the console can."""
     if quiet:
         yield Quiet()

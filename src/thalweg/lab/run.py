@@ -7,35 +7,112 @@ import math
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.lab import _shim as thalweg
+import thalweg
 from thalweg.lab.environment import environment
 from thalweg.lab.records import CurvePoint, Result, RunConfig, State
 from thalweg.lab.store import RunFolder
 from thalweg.lab.tasks import Batch, Task, load_task
 
 
-class Gradient:
-    """The closure handed to every optimizer: loss and gradient of the current batch, counted."""
+class Trainer:
+    """A network, its optimizer and the account of what training has used. It is the closure of its own optimizer."""
 
-    def __init__(self, task: Task, model: nn.Module, optimizer: torch.optim.Optimizer):
-        self.task, self.model, self.optimizer = task, model, optimizer
-        self.charged = 0
-        self.batch: Batch | None = None
+    def __init__(self, config: RunConfig, task: Task):
+        self.config, self.task = config, task
+        self.model = task.model(config.seed)
+        self.optimizer = thalweg.create(config.rule, self.model.parameters(), **config.keywords)
+        self.batches = task.batches(config.seed)
+        self.batch: Batch = task.validation
+        self.lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.losses: list[float] = []
+        self.steps = self.charged = 0
+        self.seconds = 0.0
 
     def __call__(self) -> Tensor:
-        """Return the loss of the current batch after writing its gradient."""
-        assert self.batch is not None
+        """Write the gradient of the current batch, charge it, and return the loss."""
         inputs, targets = self.batch
         self.optimizer.zero_grad()
         loss = self.task.loss(self.model(inputs), targets)
-        loss.backward()
+        cast(Any, loss).backward()
         self.charged += 1
         return loss
+
+    def step(self) -> float:
+        """Take one step of the optimizer on the next batch and return its training loss."""
+        started = time.process_time()
+        factor = self.config.schedule.factor(progress(self.charged, self.config.budget))
+        for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
+            group["lr"] = lr * factor
+        self.batch = next(self.batches)
+        loss = cast(Tensor, cast(Any, self.optimizer).step(self)).item()
+        self.seconds += time.process_time() - started
+        self.steps += 1
+        self.losses.append(loss)
+        return loss
+
+    def point(self) -> CurvePoint:
+        """Measure where training stands."""
+        loss, value = evaluate(self.task, self.model, self.task.validation)
+        train_loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
+        self.losses.clear()
+        return CurvePoint(
+            step=self.steps,
+            charged=self.charged,
+            seconds=round(self.seconds, 6),
+            lr=float(self.optimizer.param_groups[0]["lr"]),
+            train_loss=finite(train_loss),
+            validation_loss=finite(loss),
+            validation=finite(value),
+        )
+
+    def result(self, state: State, first: CurvePoint, last: CurvePoint, message: str = "") -> Result:
+        """Sum the run up; the test split is read here, after final runs only."""
+        ok = state == "ok"
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        reads_test = ok and self.config.phase == "final"
+        return Result(
+            state=state,
+            value=last.validation if ok else None,
+            loss=last.validation_loss if ok else None,
+            test=finite(evaluate(self.task, self.model, self.task.test)[1]) if reads_test else None,
+            untrained=first.validation,
+            steps=self.steps,
+            charged=self.charged,
+            seconds=round(self.seconds, 6),
+            state_bytes_per_parameter=state_bytes(self.optimizer) / parameters,
+            message=message,
+        )
+
+
+def train(
+    config: RunConfig, task: Task, record: Callable[[CurvePoint], None], stop: Callable[[], bool]
+) -> Result | None:
+    """Train the network of the configuration's seed until the budget is used up; None if stopped on the way."""
+    trainer = Trainer(config, task)
+    first = last = trainer.point()
+    record(first)
+    if first.validation_loss is None:
+        raise ValueError(f"task {task.name}: the untrained network's loss is not finite")
+    ceiling = config.diverged_above * first.validation_loss
+    for number in range(1, config.evaluations + 1):
+        while trainer.charged < config.budget * number // config.evaluations:
+            if stop():
+                return None
+            loss = trainer.step()
+            if not loss <= ceiling:
+                return trainer.result("diverged", first, last, f"training loss {loss:.4g} at step {trainer.steps}")
+            if trainer.seconds > config.timeout_seconds:
+                return trainer.result("timeout", first, last, f"{trainer.seconds:.0f} CPU seconds")
+        last = trainer.point()
+        record(last)
+    if last.validation is None or last.validation_loss is None or last.validation_loss > first.validation_loss:
+        return trainer.result("diverged", first, last, "ended worse than the untrained network")
+    return trainer.result("ok", first, last)
 
 
 def execute(config: RunConfig, folder: RunFolder, stop: Callable[[], bool]) -> Result | None:
@@ -59,83 +136,8 @@ def _state_of(error: Exception) -> State:
     return "out of memory" if short else "crashed"
 
 
-def train(
-    config: RunConfig, task: Task, record: Callable[[CurvePoint], None], stop: Callable[[], bool]
-) -> Result | None:
-    """Train the network of the configuration's seed until the budget is used up; None if stopped on the way."""
-    model = task.model(config.seed)
-    batches = task.batches(config.seed)
-    optimizer = create(config, model)
-    gradient = Gradient(task, model, optimizer)
-    lrs = [float(group["lr"]) for group in optimizer.param_groups]
-    steps, seconds, losses = 0, 0.0, list[float]()
-
-    def point(lr: float) -> CurvePoint:
-        loss, value = evaluate(task, model, task.validation)
-        train_loss = finite(sum(losses) / len(losses)) if losses else None
-        return CurvePoint(
-            step=steps,
-            charged=gradient.charged,
-            seconds=round(seconds, 6),
-            lr=lr,
-            train_loss=train_loss,
-            validation_loss=finite(loss),
-            validation=finite(value),
-        )
-
-    first = last = point(0.0)
-    record(first)
-    assert first.validation_loss is not None, "the untrained network's loss is not finite"
-    ceiling = config.diverged_above * first.validation_loss
-
-    def result(state: State, message: str = "") -> Result:
-        ended = state == "ok"
-        return Result(
-            state=state,
-            value=last.validation if ended else None,
-            loss=last.validation_loss if ended else None,
-            test=finite(evaluate(task, model, task.test)[1]) if ended and config.phase == "final" else None,
-            untrained=first.validation,
-            steps=steps,
-            charged=gradient.charged,
-            seconds=round(seconds, 6),
-            state_bytes_per_parameter=state_bytes(optimizer) / sum(p.numel() for p in model.parameters()),
-            message=message,
-        )
-
-    next_point = 1
-    while gradient.charged < config.budget:
-        if stop():
-            return None
-        started = time.process_time()
-        factor = config.schedule.factor(progress(gradient.charged, config.budget))
-        for group, lr in zip(optimizer.param_groups, lrs, strict=True):
-            group["lr"] = lr * factor
-        gradient.batch = next(batches)
-        losses.append(optimizer.step(gradient).item())
-        seconds += time.process_time() - started
-        steps += 1
-        if not losses[-1] <= ceiling:
-            return result("diverged", f"training loss {losses[-1]:.4g} at step {steps}")
-        if gradient.charged >= next_point * config.budget / config.evaluations:
-            next_point = gradient.charged * config.evaluations // config.budget + 1
-            last = point(lrs[0] * factor)
-            record(last)
-            losses.clear()
-        if seconds > config.timeout_seconds:
-            return result("timeout", f"{seconds:.0f} CPU seconds at step {steps}")
-    if last.validation_loss is None or last.validation_loss > first.validation_loss:
-        return result("diverged", "ended no better than the untrained network")
-    return result("ok")
-
-
-def create(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Build the optimizer of a run."""
-    return thalweg.create(config.rule, model.parameters(), **config.keywords)
-
-
 def progress(charged: int, budget: int) -> float:
-    """Return the part of the budget used, kept inside (0, 1) so that neither the first nor the last step is lost."""
+    """Return the part of the budget used once this gradient is, inside (0, 1]: no step runs at a learning rate of 0."""
     return min((charged + 1) / (budget + 1), 1.0)
 
 
@@ -160,8 +162,8 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     def size(value: Any) -> int:
         if isinstance(value, Tensor):
             return value.numel() * value.element_size()
-        if isinstance(value, dict | list | tuple):
-            return sum(size(item) for item in (value.values() if isinstance(value, dict) else value))
-        return 0
+        if isinstance(value, dict):
+            return sum(map(size, cast(dict[Any, Any], value).values()))
+        return sum(map(size, cast(list[Any], value))) if isinstance(value, list | tuple) else 0
 
     return size(dict(optimizer.state))

@@ -3,9 +3,6 @@
 import math
 from dataclasses import dataclass
 
-KEPT = 0.9
-"""A learning rate is usable when it keeps this part of the best one's improvement over the untrained network."""
-
 
 @dataclass(frozen=True)
 class UsableRange:
@@ -22,25 +19,23 @@ class UsableRange:
         return math.log10(self.high / self.low)
 
 
-def usable_range(trials: list[tuple[float, float | None]], untrained: float) -> UsableRange | None:
-    """Find the usable range around the best learning rate; None when no trial improved on the untrained network.
+def usable_range(trials: list[tuple[float, float | None]], tolerance: float) -> UsableRange | None:
+    """Find the learning rates around the best one that come within a tolerance of it; None when every trial failed.
 
     Args:
         trials: (learning rate, metric oriented so that larger is better, or None for a failure).
-        untrained: The oriented metric before training.
+        tolerance: How much of the metric may be lost.
 
     Between neighbouring trials the metric is interpolated linearly in log lr; a failed neighbour ends the range at the
     last trial that worked.
     """
-    ordered = sorted(trials)
-    worked = [(value, lr) for lr, value in ordered if value is not None]
-    if not worked or max(worked)[0] <= untrained:
+    ordered = sorted(trials, key=lambda trial: trial[0])
+    worked = [(value, number) for number, (_, value) in enumerate(ordered) if value is not None]
+    if not worked:
         return None
-    best, best_lr = max(worked)
-    floor = untrained + KEPT * (best - untrained)
-    center = [lr for lr, _ in ordered].index(best_lr)
-    low, open_low = _edge(ordered[center::-1], floor)
-    high, open_high = _edge(ordered[center:], floor)
+    best, center = max(worked)
+    low, open_low = _edge(ordered[center::-1], best - tolerance)
+    high, open_high = _edge(ordered[center:], best - tolerance)
     return UsableRange(low, high, open_low or open_high)
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.contract import Contract
 from thalweg.lab.space import Entry, Range, tuned_names
-from thalweg.lab.statistics import Comparison
+from thalweg.lab.statistics import Comparison, Interval
 
 SIGNS = {"better": "▲", "worse": "▼", "tie": "=", "not resolved": "?"}
 COLOURS = {"better": "green", "worse": "red", "tie": "cyan", "not resolved": "yellow"}
@@ -16,7 +16,9 @@ COLOURS = {"better": "green", "worse": "red", "tie": "cyan", "not resolved": "ye
 def show_contract(console: Console, contract: Contract, seconds: float, jobs: int, folder: str) -> None:
     """Print what a study will do, before it does it."""
     console.print(Text(f"Contract {contract.hash}", style="bold"), Text(f"in {folder}", style="dim"))
-    tasks = Table("task", "what", "metric", "parameters", "batch", "gradients a run", "data", box=None, header_style="dim")
+    tasks = Table(
+        "task", "what", "metric", "parameters", "batch", "gradients a run", "data", box=None, header_style="dim"
+    )
     for task in contract.tasks:
         tasks.add_row(
             task.name,
@@ -76,14 +78,22 @@ def schedule(entry: Entry) -> str:
 
 def duration(seconds: float) -> str:
     """Say a time span."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.1f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def show_verdict(console: Console, analysis: Analysis) -> None:
     """Print the verdict: per task the median and the comparison with the first reference, then what stays open."""
     reference = analysis.references[0] if analysis.references else None
     tasks = analysis.store.contract.tasks
-    table = Table(title="Verdict" if reference is None else f"Verdict (against tuned {reference})", title_justify="left")
+    table = Table(
+        title="Verdict" if reference is None else f"Verdict (against tuned {reference})", title_justify="left"
+    )
     table.add_column("optimizer")
     for task in tasks:
         table.add_column(f"{task.name}\n{task.metric}, {task.unit}", justify="right")
@@ -98,7 +108,9 @@ def show_verdict(console: Console, analysis: Analysis) -> None:
         table.add_row(*row)
     console.print(table)
     if reference:
-        console.print(f"▲ better than {reference}, ▼ worse, = tie, ? not resolved. Medians of the final seeds; failures count.")
+        console.print(
+            f"▲ better than {reference}, ▼ worse, = tie, ? not resolved. Medians of the final seeds; failures count."
+        )
     for sentence in unresolved(analysis):
         console.print(sentence)
 
@@ -110,7 +122,9 @@ def _outcome(analysis: Analysis, cell: Cell, reference: str | None) -> Text:
     if cell.failures:
         text.append(f" ({cell.failures} failed)", style="red")
     comparison = analysis.comparison(cell, reference) if reference else None
-    text.append(f" {SIGNS[comparison.verdict]}" if comparison else "  ", style=COLOURS[comparison.verdict] if comparison else "")
+    text.append(
+        f" {SIGNS[comparison.verdict]}" if comparison else "  ", style=COLOURS[comparison.verdict] if comparison else ""
+    )
     return text
 
 
@@ -132,12 +146,16 @@ def unresolved(analysis: Analysis) -> list[str]:
     return [f"With {seeds} seeds, differences below about {', '.join(sizes)} are not resolved (80 % power)."]
 
 
+def signed(found: Interval) -> str:
+    """Say a difference and its interval, with true minus signs."""
+    return f"{found.middle:+.3g} [{found.low:+.3g}, {found.high:+.3g}]".replace("-", "−")
+
+
 def describe(comparison: Comparison, unit: str) -> str:
     """Say a comparison: the verdict and the interval behind it."""
     if comparison.difference is None:
-        return comparison.verdict
-    found = comparison.difference
-    return f"{comparison.verdict}: {found.middle:+.3g} [{found.low:+.3g}, {found.high:+.3g}] {unit}"
+        return f"{comparison.verdict}, by ranks"
+    return f"{comparison.verdict}: {signed(comparison.difference)} {unit}"
 
 
 def show_status(console: Console, analysis: Analysis) -> None:

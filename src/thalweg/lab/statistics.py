@@ -1,15 +1,18 @@
 """What a handful of seeds can say. Failed runs take part everywhere, as the worst possible value.
 
-Values are oriented: larger is better, a failure is −∞. Decisions rest on the paired Student interval, not on a percentile
-bootstrap, whose intervals are too narrow for fewer than about ten seeds (Efron & Tibshirani 1993, sect. 14.3).
+Values are oriented: larger is better, a failure is −∞. Decisions rest on the paired Student interval, not on a
+percentile bootstrap, whose intervals are too narrow for so few seeds (Efron & Tibshirani 1993, sect. 14.3).
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+
+from thalweg.lab.untyped import untyped
+
+optimize, stats = untyped("scipy.optimize"), untyped("scipy.stats")
 
 Verdict = Literal["better", "worse", "tie", "not resolved"]
 Values = NDArray[np.float64]
@@ -91,8 +94,7 @@ def _verdict_with_failures(candidate: Values, reference: Values, alpha: float) -
     failures = int(np.isinf(candidate).sum()) - int(np.isinf(reference).sum())
     if np.array_equal(candidate, reference):
         return "not resolved"
-    test = cast(Any, stats.mannwhitneyu(candidate, reference))
-    if float(test.pvalue) > alpha:
+    if float(stats.mannwhitneyu(candidate, reference).pvalue) > alpha:
         return "not resolved"
     if probability_of_improvement(candidate, reference) > 0.5:
         return "better" if failures <= 0 else "not resolved"
@@ -111,7 +113,7 @@ def minimum_detectable(differences: Values, alpha: float) -> float:
     def excess(shift: float) -> float:
         return float(stats.nct.sf(critical, freedom, shift)) - POWER
 
-    return float(cast(float, optimize.brentq(excess, 0.0, critical * 4 + 10))) * error
+    return float(optimize.brentq(excess, 0.0, critical * 4 + 10)) * error
 
 
 def probability_of_improvement(candidate: Values, reference: Values) -> float:

@@ -37,7 +37,9 @@ class Store:
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise UserError(f"STUDY {folder} holds no study: contract.json cannot be read ({error.strerror}).") from error
+            raise UserError(
+                f"STUDY {folder} holds no study: contract.json cannot be read ({error.strerror})."
+            ) from error
         try:
             return cls(folder, Contract.model_validate_json(text))
         except ValidationError as error:

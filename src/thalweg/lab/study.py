@@ -1,6 +1,7 @@
 """Which runs a study has left to do: a pure function of its contract and its results.
 
-Nothing else decides. So a study continues after a kill, runs on any number of workers, and comes out the same in any order.
+Nothing else decides. So a study continues after a kill, runs on any number of workers, and comes out the same in any
+order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,9 +24,7 @@ def final_runs(contract: Contract, task: TaskTerms, terms: EntryTerms, trial: in
     return [_config(contract, task, terms, "final", trial, seed) for seed in contract.final_seeds]
 
 
-def _config(
-    contract: Contract, task: TaskTerms, terms: EntryTerms, phase: Phase, trial: int, seed: int
-) -> RunConfig:
+def _config(contract: Contract, task: TaskTerms, terms: EntryTerms, phase: Phase, trial: int, seed: int) -> RunConfig:
     point = terms.points[trial]
     return RunConfig(
         study=contract.hash,
@@ -48,12 +47,14 @@ def _config(
 def winner(contract: Contract, task: TaskTerms, terms: EntryTerms, results: Mapping[str, Result]) -> int | None:
     """Return the trial that tuning selects, None while a tuning run is missing.
 
-    The best mean validation metric over the tuning seeds; a trial with a failed run comes after all others; equal metrics
-    are separated by the validation loss, then by the order of the trials.
+    The best mean validation metric over the tuning seeds; a trial with a failed run comes after all others; equal
+    metrics are separated by the validation loss, then by the order of the trials.
     """
     ranks: dict[int, tuple[int, float, float, int]] = {}
     for trial in range(contract.trials):
-        runs = [results.get(_config(contract, task, terms, "tuning", trial, seed).path) for seed in contract.tuning_seeds]
+        runs = [
+            results.get(_config(contract, task, terms, "tuning", trial, seed).path) for seed in contract.tuning_seeds
+        ]
         failures, value, loss = 0, 0.0, 0.0
         for run in runs:
             if run is None:
@@ -74,9 +75,7 @@ def cells(contract: Contract) -> Iterator[tuple[TaskTerms, EntryTerms]]:
             yield task, terms
 
 
-def ready_in(
-    contract: Contract, task: TaskTerms, terms: EntryTerms, results: Mapping[str, Result]
-) -> list[RunConfig]:
+def ready_in(contract: Contract, task: TaskTerms, terms: EntryTerms, results: Mapping[str, Result]) -> list[RunConfig]:
     """Return a cell's runs that can start now and have no result: final runs only once tuning has a winner."""
     trial = winner(contract, task, terms, results)
     runs = tuning_runs(contract, task, terms) if trial is None else final_runs(contract, task, terms, trial)

@@ -24,7 +24,7 @@ SUITES = {
             summary="the embedded digits and text tasks, under 4 minutes on 2 cores",
             tasks=("digits-mlp", "digits-cnn", "digits-autoencoder", "docs-gpt"),
             trials=8,
-            seeds=6,
+            seeds=10,
         ),
     ]
 }

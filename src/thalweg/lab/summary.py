@@ -1,18 +1,17 @@
 """A study's outcome as plain data, for ``--json``."""
 
-import dataclasses
-import math
 from typing import Any
 
 from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.lights import lights
+from thalweg.lab.plain import Json, plain
 from thalweg.lab.show import unresolved
 
 
-def summary(analysis: Analysis) -> dict[str, Any]:
+def summary(analysis: Analysis) -> Json:
     """Return the verdicts, the lights and what is not resolved. Infinities are null: the value of a failed run."""
     contract = analysis.store.contract
-    return _plain(
+    return plain(
         {
             "study": str(analysis.store.folder),
             "contract": contract.hash,
@@ -41,14 +40,3 @@ def _outcome(analysis: Analysis, cell: Cell) -> dict[str, Any]:
         "point": None if cell.winner is None else cell.terms.points[cell.winner],
         "against": {reference: analysis.comparison(cell, reference) for reference in analysis.references},
     }
-
-
-def _plain(value: Any) -> Any:
-    """Turn dataclasses into dictionaries and infinities into null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(dataclasses.asdict(value))
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

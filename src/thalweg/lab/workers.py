@@ -17,6 +17,7 @@ from thalweg.lab.records import Result, RunConfig
 from thalweg.lab.run import execute
 from thalweg.lab.store import RunFolder, Store
 from thalweg.lab.study import ready, ready_in
+from thalweg.lab.untyped import untyped
 
 _stop: Event
 
@@ -35,6 +36,11 @@ def _die_with_parent() -> None:
     assert parent is not None
     wait_for([parent.sentinel])
     os._exit(1)
+
+
+def available_cores() -> int:
+    """Count the cores this process may use, limits of a container included."""
+    return int(untyped("joblib").cpu_count())
 
 
 def _work(config: RunConfig, folder: RunFolder) -> Result | None:
@@ -76,7 +82,11 @@ def run_all(store: Store, jobs: int) -> Iterator[tuple[RunConfig, Result]]:
                     submit(ready_in(store.contract, *cell, results))
                     yield config, result
         except BrokenProcessPool as error:
-            raise UserError("A worker process died (killed, or out of memory); finished runs are kept.") from error
+            raise UserError("a worker process died (killed, or out of memory); finished runs are kept.") from error
+        except OSError as error:
+            raise UserError(
+                f"--store {store.folder} cannot be written: {error.strerror}; finished runs are kept."
+            ) from error
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

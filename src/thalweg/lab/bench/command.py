@@ -1,8 +1,8 @@
 """The command line of `thalweg bench`."""
 
-import difflib
 import json
 import re
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,16 +17,19 @@ from thalweg.lab.bench.measure import Settings, run
 from thalweg.lab.bench.models import MODELS
 from thalweg.lab.bench.result import Result
 from thalweg.lab.bench.subjects import RULES, STRATEGIES
+from thalweg.lab.errors import UserError, check_name, check_range
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+PLAIN_WIDTH = 160
+"""Columns when the output is no terminal: wide enough that no table breaks its lines."""
 
 
 def command(
     rules: Annotated[str, typer.Option(help="Rules, separated by commas.")] = ",".join(RULES),
     strategies: Annotated[str, typer.Option(help="Our strategies, separated by commas.")] = ",".join(STRATEGIES),
     model: Annotated[str, typer.Option(help=f"Reference model: {', '.join(MODELS)}.")] = "transformer",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of every subject.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 30,
+    threads: Annotated[int, typer.Option(help="CPU threads of every subject.")] = 2,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds.")] = 30,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "float32",
     peers: Annotated[bool, typer.Option(help="Also time other installed libraries.")] = True,
@@ -41,11 +44,11 @@ def command(
     settings = Settings(
         rules=_choices("--rules", rules, RULES),
         strategies=_choices("--strategies", strategies, STRATEGIES),
-        model=_choice("--model", model, MODELS),
-        threads=threads,
-        rounds=rounds,
-        device=_device(device),
-        dtype=_choice("--dtype", dtype, DTYPES),
+        model=check_name("--model", model, MODELS),
+        threads=check_range("--threads", threads, 1, 1024),
+        rounds=check_range("--rounds", rounds, 1, 10_000),
+        device=_check_device(device),
+        dtype=check_name("--dtype", dtype, DTYPES),
         peers=peers,
         compiling=compiling,
     )
@@ -57,44 +60,34 @@ def command(
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=2))
     else:
-        Console().print(show.terminal(result))
+        Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(show.terminal(result))
     if output is not None:
         for path in _save(result, output):
             console.print(f"saved {path}")
 
 
-def _choice(option: str, name: str, allowed: Iterable[str]) -> str:
-    names = list(allowed)
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name, names, 1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise typer.BadParameter(f"{name!r} is none of {', '.join(names)}.{hint}", param_hint=option)
-
-
 def _choices(option: str, names: str, allowed: Iterable[str]) -> tuple[str, ...]:
-    allowed = list(allowed)
-    return tuple(dict.fromkeys(_choice(option, name.strip(), allowed) for name in names.split(",")))
+    known = list(allowed)
+    return tuple(dict.fromkeys(check_name(option, name.strip(), known) for name in names.split(",")))
 
 
-def _device(name: str) -> str:
-    kind = _choice("--device", name.split(":")[0], ("cpu", "cuda"))
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise typer.BadParameter("this torch finds no CUDA device", param_hint="--device")
+def _check_device(name: str) -> str:
+    if check_name("--device", name, ("cpu", "cuda")) == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device is cuda, and torch finds no CUDA device here.")
     return name
 
 
 def _check_writable(output: Path) -> None:
     """Refuse a path that cannot be written before minutes of measuring, not after."""
     if not _is_directory(output) and output.suffix not in (".md", ".json"):
-        raise typer.BadParameter(f"{output} ends neither in .md nor in .json", param_hint="--output")
+        raise UserError(f"--output is {output}; it must end in .md or .json, or be a directory.")
     directory = output if _is_directory(output) else output.parent
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
-        raise typer.BadParameter(f"{output} cannot be written: {error.strerror}", param_hint="--output") from None
+        raise UserError(f"--output {output} cannot be written: {error.strerror}.") from None
 
 
 def _save(result: Result, output: Path) -> list[Path]:

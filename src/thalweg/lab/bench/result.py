@@ -1,10 +1,7 @@
 """What one run of the bench found, and under which conditions."""
 
 import datetime
-import os
-import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +9,7 @@ import torch
 from thalweg.lab.bench.compiling import Compiling
 from thalweg.lab.bench.subjects import versions
 from thalweg.lab.bench.timing import Spread
+from thalweg.lab.environment import environment
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,13 @@ def conditions(
     *, model: str, tensors: int, elements: int, device: str, dtype: str, threads: int, rounds: int
 ) -> Conditions:
     """The conditions of a run in this process."""
+    machine = environment()
     return Conditions(
         date=datetime.date.today().isoformat(),
-        processor=processor(),
+        processor=f"{machine.processor}, {machine.cores} cores",
         device=torch.cuda.get_device_name() if torch.device(device).type == "cuda" else "cpu",
         threads=threads,
-        python=platform.python_version(),
+        python=machine.python,
         versions=versions(),
         model=model,
         tensors=tensors,
@@ -73,13 +72,3 @@ def conditions(
         dtype=dtype,
         rounds=rounds,
     )
-
-
-def processor() -> str:
-    """The processor's model name and the number of its cores."""
-    name = platform.processor() or platform.machine()
-    table = Path("/proc/cpuinfo")
-    if table.exists():
-        models = (line for line in table.read_text().splitlines() if line.startswith("model name"))
-        name = next(models, name).split(":")[-1].strip()
-    return f"{name}, {os.cpu_count()} cores"

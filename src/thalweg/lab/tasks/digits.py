@@ -1,15 +1,16 @@
 """Three tasks on scikit-learn's handwritten digits: 1,797 images of 8 × 8 pixels, part of the library (no download)."""
 
 from functools import cache
-from typing import Any, NamedTuple, cast
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from thalweg.lab.models import cnn, deep_autoencoder, mlp
 from thalweg.lab.tasks.task import Metric, Task, epochs, hash_tensors
+from thalweg.lab.untyped import untyped
 
 BATCH = 32
 
@@ -25,12 +26,12 @@ class Digits(NamedTuple):
 @cache
 def digits() -> Digits:
     """Read and split the digits, once a process; the split is a fixed shuffle."""
-    pixels, numbers = cast(tuple[Any, Any], load_digits(return_X_y=True))
+    pixels, numbers = untyped("sklearn.datasets").load_digits(return_X_y=True)
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
     images = (torch.as_tensor(pixels, dtype=torch.float32) / 16)[order]
     labels = torch.as_tensor(numbers, dtype=torch.int64)[order]
-    cuts = [len(images) - 720, 360, 360]
-    return Digits(*zip(images.split(cuts), labels.split(cuts), strict=True))
+    ends = [0, len(images) - 720, len(images) - 360, len(images)]
+    return Digits(*((images[start:end], labels[start:end]) for start, end in pairwise(ends)))
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -66,7 +67,7 @@ def mlp_task() -> Task:
 
 def cnn_task() -> Task:
     """Classify the digits by a small convolutional network."""
-    train, validation, test = ((images.unflatten(1, (1, 8, 8)), labels) for images, labels in digits())
+    train, validation, test = ((images.reshape(-1, 1, 8, 8), labels) for images, labels in digits())
     return Task(
         name="digits-cnn",
         summary="classify 8×8 digits, two convolutions",

@@ -54,9 +54,12 @@ class Task:
 
     def model(self, seed: int) -> nn.Module:
         """Build the network of a seed; the caller's random state is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(seed, "initialisation"))
+        state = torch.get_rng_state()
+        torch.default_generator.manual_seed(stream(seed, "initialisation"))
+        try:
             return self.build()
+        finally:
+            torch.set_rng_state(state)
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Start the endless batches of a seed, the same for every optimizer."""
@@ -83,8 +86,8 @@ def epochs(inputs: Tensor, targets: Tensor, batch_size: int) -> Callable[[torch.
     def sample(generator: torch.Generator) -> Iterator[Batch]:
         while True:
             order = torch.randperm(len(inputs), generator=generator)
-            for rows in order.split(batch_size):
-                if len(rows) == batch_size:
-                    yield inputs[rows], targets[rows]
+            for start in range(0, len(inputs) - batch_size + 1, batch_size):
+                rows = order[start : start + batch_size]
+                yield inputs[rows], targets[rows]
 
     return sample
