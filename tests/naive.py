@@ -55,7 +55,9 @@ GRADIENT: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 class Naive(torch.optim.Optimizer):
     """``oracle`` with thalweg's options around it.  The oracle must be given lr, and no weight decay of its own."""
 
-    def __init__(self, oracle: Callable[..., torch.optim.Optimizer], params: Sequence[Tensor], lr: float, **options: Any):
+    def __init__(
+        self, oracle: Callable[..., torch.optim.Optimizer], params: Sequence[Tensor], lr: float, **options: Any
+    ):
         super().__init__(params, {})
         self.params, self.lr, self.options = list(params), lr, options
         self.inner = oracle(params, lr=lr)
@@ -88,7 +90,9 @@ class Naive(torch.optim.Optimizer):
                 keep = (u * g > 0).to(u.dtype)
                 u = u * keep / max(float(keep.mean()), 1e-3)
             acts = (u * old >= 0).to(u.dtype) if decay == "cautious" else 1.0
-            p.copy_(old - self.lr * u - (self.lr * strength * acts * old if decay in ("cautious", "decoupled") else 0.0))
+            p.copy_(
+                old - self.lr * u - (self.lr * strength * acts * old if decay in ("cautious", "decoupled") else 0.0)
+            )
 
     def _change(self, function: Callable[[Tensor, Tensor, float], Tensor], c: float) -> None:
         for p in self.params:

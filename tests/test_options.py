@@ -25,7 +25,14 @@ OPTIONS: list[dict[str, Any]] = [
     {"decay": "l2", "weight_decay": 0.1},
     {"decay": "decoupled", "weight_decay": 0.1},
     {"decay": "cautious", "weight_decay": 0.1},
-    {"clip": ("norm", 0.5), "centralize": 1.0, "normalize": 1.0, "cautious": True, "decay": "cautious", "weight_decay": 0.1},
+    {
+        "clip": ("norm", 0.5),
+        "centralize": 1.0,
+        "normalize": 1.0,
+        "cautious": True,
+        "decay": "cautious",
+        "weight_decay": 0.1,
+    },
 ]
 RULES = [spec for spec in SPECS if not spec.kwargs]  # each rule in its plain form
 

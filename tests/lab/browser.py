@@ -81,7 +81,9 @@ class Page:
 
     def size(self, width: int, height: int) -> None:
         """Give the window a size in pixels."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
 
     def scheme(self, name: str) -> None:
         """Prefer light or dark."""

@@ -1,38 +1,35 @@
-import os
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from commands import SMALL, Command, Finished, start
 
-import thalweg
+from thalweg.__main__ import main
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.store import Store
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
-SMALL = ["digits-mlp", "-o", "adamw,momentum,sgd", "--trials", "3", "--seeds", "3"]
-"""The comparison most tests look at: 18 runs, a few seconds."""
 
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(thalweg.__file__).parents[1]), "PYTHONWARNINGS": "error", "COLUMNS": "160"}
-
-
-def start(*arguments: object, cwd: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "thalweg", *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=cwd, env=environment(), stdout=pipe, stderr=pipe, text=True)
+@pytest.fixture(autouse=True)
+def _double_default() -> Iterator[None]:
+    """The lab trains in torch's own default dtype, on one thread as its workers do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """Run `thalweg` in an empty folder."""
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `thalweg` in an empty folder; in this process, for its imports take longer than most of what is asked."""
+    monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
-        process = start(*arguments, cwd=tmp_path)
-        out, err = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+    def run(*arguments: object) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["thalweg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Finished(ended.value.code, *capsys.readouterr())
 
     return run
 

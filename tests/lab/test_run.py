@@ -103,8 +103,12 @@ def test_a_run_that_ends_worse_than_it_began_diverged() -> None:
     worse = dataclasses.replace(task, loss=lambda outputs, targets: 10 - task.loss(outputs, targets))
     _, result = run(config("sgd", budget=8, keywords={"lr": 0.01}, diverged_above=1e9), task)
     assert result.state == "ok"
-    _, result = run(config("sgd", budget=8, keywords={"lr": -0.0}), worse)
-    assert result.state == "ok", "standing still is not divergence"
+    _, result = run(config("sgd", budget=8, keywords={"lr": 0.01}), worse)
+    assert result.state == "ok", "this loss falls"
+    upside_down = dataclasses.replace(task, sample=lambda generator: ((x, 9 - y) for x, y in task.sample(generator)))
+    _, result = run(config("sgd", keywords={"lr": 0.3}), upside_down)
+    assert (result.state, result.value) == ("diverged", None)
+    assert "worse than the untrained network" in result.message
 
 
 def test_only_final_runs_read_the_test_split() -> None:
@@ -127,7 +131,9 @@ def test_a_run_stops_when_it_is_told_and_when_its_time_is_up(tmp_path: Path) -> 
         (RuntimeError("DefaultCPUAllocator: not enough memory"), "out of memory"),
     ],
 )
-def test_an_error_is_the_runs_result(error: Exception, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_the_runs_result(
+    error: Exception, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(name: str) -> Task:
         raise error
 

@@ -19,7 +19,7 @@ def test_a_parabola_has_the_width_of_its_closed_form() -> None:
 
 
 def test_a_failed_neighbour_ends_the_range_at_the_last_that_worked() -> None:
-    found = usable_range([(0.1, 1.0), (1.0, 1.0), (10.0, None), (100.0, 1.0)], tolerance=0.5)
+    found = usable_range([(0.1, 1.0), (1.0, 1.1), (10.0, None), (100.0, 1.0)], tolerance=0.5)
     assert found is not None
     assert (found.low, found.high, found.open) == (0.1, 1.0, True)
 

@@ -53,7 +53,9 @@ def test_the_winner_is_the_best_trial_that_did_not_fail(salt: int) -> None:
         results = {run.path: outcome(run, salt) for run in runs}
         worked = [run for run in runs if results[run.path].ok]
         sign = 1 if task.better == "min" else -1
-        expected = min(worked, key=lambda run: (sign * results[run.path].value, results[run.path].loss), default=runs[0])
+        expected = min(
+            worked, key=lambda run: (sign * results[run.path].value, results[run.path].loss), default=runs[0]
+        )
         assert winner(contract, task, terms, results) == expected.trial
 
 
@@ -80,7 +82,12 @@ def test_the_budget_is_equal() -> None:
 
 @pytest.mark.parametrize("change", [{"trials": 4}, {"seeds": 3}, {"optimizers": ["sgd"]}, {"tasks": ["digits-mlp"]}])
 def test_every_part_of_the_contract_changes_its_hash(change: dict[str, object]) -> None:
-    asked: dict[str, object] = {"tasks": ["digits-mlp", "digits-autoencoder"], "optimizers": ["adamw", "sgd"], "trials": 3, "seeds": 2}
+    asked: dict[str, object] = {
+        "tasks": ["digits-mlp", "digits-autoencoder"],
+        "optimizers": ["adamw", "sgd"],
+        "trials": 3,
+        "seeds": 2,
+    }
     asked |= change
     other = draw_up("tasks", asked["tasks"], [ENTRIES[n] for n in asked["optimizers"]], asked["trials"], asked["seeds"])  # pyright: ignore
     assert other.hash != small().hash

@@ -24,6 +24,8 @@ class InsideRoot(torch.optim.Optimizer):
 
 SPECS = [
     Spec("adagrad", Adagrad, 0.1),
-    Spec("adagrad", Adagrad, 0.1, {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-3}),
+    Spec(
+        "adagrad", Adagrad, 0.1, {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-3}
+    ),
     Spec("adagrad", InsideRoot, 0.1, {"eps_inside": True, "eps": 1e-3}, {"eps": 1e-3}),
 ]

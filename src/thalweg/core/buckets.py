@@ -107,7 +107,9 @@ def _sort(
                 for (name, r), value in zip(rule.counters.items(), history, strict=True)
             }
             for p in params:
-                state[p] |= {name: _adopt(rule.tensors[name], state[p].get(name), p, group, made.dtype) for name in names}
+                state[p] |= {
+                    name: _adopt(rule.tensors[name], state[p].get(name), p, group, made.dtype) for name in names
+                }
                 state[p] |= counters
             yield Bucket(
                 group,
@@ -133,7 +135,9 @@ def _adopt(kind: State, s: Tensor | None, p: Tensor, group: Group, dtype: torch.
 def _refuse_unsupported(p: Tensor, g: Tensor) -> None:
     for what, x in (("gradient", g), ("parameter", p)):
         if x.layout != torch.strided:
-            raise TypeError(f"a {what} of shape {tuple(x.shape)} is sparse ({x.layout}); pass it dense: grad.to_dense().")
+            raise TypeError(
+                f"a {what} of shape {tuple(x.shape)} is sparse ({x.layout}); pass it dense: grad.to_dense()."
+            )
         if not x.is_floating_point():
             raise TypeError(f"a {what} of shape {tuple(x.shape)} is {x.dtype}; only real floating-point is supported.")
 

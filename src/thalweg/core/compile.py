@@ -8,7 +8,7 @@ every vector of elements, which costs three times the whole step.  The rest is o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -70,14 +70,17 @@ class Numbers:
 
 
 def _leaves(h: dict[str, Any]) -> list[Any]:
-    return [leaf for value in h.values() for leaf in (value if isinstance(value, tuple) else (value,))]
+    leaves: list[Any] = []
+    for value in h.values():
+        leaves += cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+    return leaves
 
 
 def _shape(h: dict[str, Any]) -> tuple[tuple[str, int | None, str], ...]:
     def place(value: Any) -> str:
         return ", ".join(str((x.device, x.dtype)) if isinstance(x, Tensor) else "" for x in _leaves({"": value}))
 
-    return tuple((name, len(v) if isinstance(v, tuple) else None, place(v)) for name, v in h.items())
+    return tuple((name, len(_leaves({name: v})) if isinstance(v, tuple) else None, place(v)) for name, v in h.items())
 
 
 def numbers_for(h: dict[str, Any], last: Numbers | None) -> Numbers:
@@ -131,7 +134,8 @@ def _lerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     return start + weight * (end - start)
 
 
-_PLAIN: dict[Any, Callable[..., Tensor]] = {
-    _aten.lerp.Tensor: _lerp,
-    _aten.lerp_.Tensor: lambda start, end, weight: start.copy_(_lerp(start, end, weight)),
-}
+def _lerp_(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    return start.copy_(_lerp(start, end, weight))
+
+
+_PLAIN: dict[Any, Callable[..., Tensor]] = {_aten.lerp.Tensor: _lerp, _aten.lerp_.Tensor: _lerp_}

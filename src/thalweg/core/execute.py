@@ -19,12 +19,14 @@ from torch import Tensor
 
 from thalweg.core.buckets import Bucket
 from thalweg.core.compile import Kernel, kernel_for, numbers_for
-from thalweg.core.tensorlist import TensorList
+from thalweg.core.tensorlist import TensorList, foreach
 
 PIECE = {"cpu": 1 << 18}  # elements of a chunk: 1 MiB of float32 and its temporaries stay in a core's cache
 PIECE_ELSEWHERE = 1 << 24  # an accelerator wants long kernels; this still bounds the temporaries
 SMALL = 1 << 14  # below this many elements, joining tensors costs less than a pass over each
-SPECIALIZED = 3  # torch.compile makes a kernel of its own for lengths 0 and 1, and a row of 2 has no spread: run them eagerly
+SPECIALIZED = (
+    3  # torch.compile makes a kernel of its own for lengths 0 and 1, and a row of 2 has no spread: run them eagerly
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Work:
         if self.joined:
             sizes = [x.numel() for x in self.p]
             for own, value in [(self.p, p), *((self.state[name], s) for name, s in state.items())]:
-                torch._foreach_copy_(own, list(value.split(sizes)))
+                foreach("copy_")(own, torch.split(value, sizes))
 
     def _take(self, column: list[Tensor]) -> Any:
         params, orders = self.bucket.params, self.bucket.orders

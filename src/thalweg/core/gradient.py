@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ def clip_global_norm(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
 @station("tensor")
 def clip_norm(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
     """g · min(1, c / (‖g‖ + 1e-6)), the norm of each tensor by itself."""
-    return g * (h["clip"] / (torch.linalg.vector_norm(g) + 1e-6)).clamp(max=1.0)
+    return g * (h["clip"] / ((g * g).sum().sqrt() + 1e-6)).clamp(max=1.0)
 
 
 @station("tensor")
@@ -41,7 +41,7 @@ def clip_value(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
 @station("tensor")
 def clip_adaptive(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
     """g · min(1, c · max(‖p‖, 1e-3) / ‖g‖) for each output unit.  AGC (arXiv:2102.06171, eq. 3)."""
-    weight, slope = (torch.linalg.vector_norm(x, dim=row_dims(x), keepdim=True) for x in (p, g))
+    weight, slope = ((x * x).sum(dim=row_dims(x), keepdim=True).sqrt() for x in (p, g))
     return g * (h["clip"] * weight.clamp(min=1e-3) / slope.clamp(min=1e-6)).clamp(max=1.0)
 
 
@@ -91,14 +91,18 @@ def stations(group: Group) -> tuple[Station, ...]:
     return tuple(chosen)
 
 
-def clip_kind(clip: float | tuple[str, float] | None) -> str | None:
+def clip_kind(clip: Any) -> str | None:
     """``clip=1.0`` is short for ``clip=("global_norm", 1.0)``."""
-    return None if clip is None else clip[0] if isinstance(clip, tuple | list) else "global_norm"
+    return None if clip is None else clip[0] if _is_pair(clip) else "global_norm"
 
 
-def clip_bound(clip: float | tuple[str, float]) -> float:
+def clip_bound(clip: Any) -> float:
     """The number in either form."""
-    return clip[1] if isinstance(clip, tuple | list) else clip
+    return clip[1] if _is_pair(clip) else clip
+
+
+def _is_pair(clip: Any) -> TypeGuard[tuple[str, float]]:
+    return isinstance(clip, tuple | list)
 
 
 def weight_decay_acts(group: Group) -> bool:

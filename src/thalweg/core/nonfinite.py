@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from thalweg.core.tensorlist import foreach
+
 
 def global_norm(grads: list[Tensor], order: float = 2.0) -> Tensor:
     """The norm over all elements of all gradients, accumulated in float32 or wider: 0-D, on the first one's device."""
@@ -12,15 +14,16 @@ def global_norm(grads: list[Tensor], order: float = 2.0) -> Tensor:
     for g in grads:
         if g.numel():
             by_dtype.setdefault(g.dtype, []).append(g)
-    norms = [
+    norms: list[Tensor] = [
         norm
         for dtype, members in by_dtype.items()
-        for norm in torch._foreach_norm(members, order, dtype=torch.promote_types(dtype, torch.float32))
+        for norm in foreach("norm")(members, order, dtype=torch.promote_types(dtype, torch.float32))
     ]
     device = grads[0].device
     if not norms:
         return torch.zeros((), device=device)
-    return torch.linalg.vector_norm(torch.stack([n.to(device, non_blocking=True) for n in norms]), order)
+    total: Tensor = torch.stack([n.to(device, non_blocking=True) for n in norms]).norm(order)
+    return total
 
 
 def all_finite(grads: list[Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any, ClassVar, Unpack, overload
 
 import torch
@@ -38,7 +39,15 @@ class Optimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters with hyperparameters of their own; nothing is added if any of them is not allowed."""
-        check(type(self).__name__, self.rule, self.defaults, param_group)
+        owner = type(self).__name__
+        misspelt = [
+            n for n in param_group if n not in self.defaults and get_close_matches(n, self.defaults, cutoff=0.8)
+        ]
+        refuse_unknown(owner, misspelt, self.defaults)  # any other name is the user's own, as torch allows
+        check(owner, self.rule, self.defaults | param_group)
+        params = param_group["params"] = _listed(param_group["params"])
+        if len({id(p) for p in params}) < len(params):
+            raise ValueError(f"{owner}: a parameter group lists a parameter twice.")
         super().add_param_group(param_group)
         self._plan = Plan()
 
@@ -49,6 +58,13 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """torch's state dict.  Counters, which many parameters share in memory, are given to each as its own tensor."""
+        saved = super().state_dict()
+        for state in saved["state"].values():
+            state |= {name: state[name].clone() for name in self.rule.counters}
+        return saved
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -110,3 +126,8 @@ class Optimizer(torch.optim.Optimizer):
             for b in self._plan.buckets
         ]
         return "\n".join([super().__repr__(), *(lines or ["run: decided at the first step"])])
+
+
+def _listed(params: Any) -> list[Any]:
+    """A group's parameters as a list, which can be walked twice; what is not a parameter torch refuses by name."""
+    return [params] if isinstance(params, Tensor) else list(params)

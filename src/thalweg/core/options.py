@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 from torch import Tensor
 
+from thalweg.core.allowed import Allowed, Choice, Range, flag, nonnegative, portion
 from thalweg.core.gradient import CLIPS, clip_bound, clip_kind
-from thalweg.core.rule import Group, Range, Rule, nonnegative, portion
+from thalweg.core.rule import Group, Rule
 
 ClipKind: TypeAlias = Literal["global_norm", "norm", "rms", "value", "adaptive"]
 Clip: TypeAlias = float | tuple[ClipKind, float]
@@ -59,70 +59,47 @@ DEFAULTS: dict[str, Any] = {
 }
 OPTION_NUMBERS = ("lr", "weight_decay", "centralize", "normalize", "seed")
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "decay": Decay.__args__,
-    "precision": Precision.__args__,
-    "nonfinite": Nonfinite.__args__,
-    "run": Run.__args__,
+_ALLOWED: dict[str, Allowed] = {
+    "lr": nonnegative,
+    "weight_decay": nonnegative,
+    "centralize": portion,
+    "normalize": portion,
+    "cautious": flag,
+    "decay": Choice(get_args(Decay)),
+    "precision": Choice(get_args(Precision)),
+    "seed": Range(0, 1 << 31, whole=True),
+    "nonfinite": Choice(get_args(Nonfinite)),
+    "maximize": flag,
+    "run": Choice(get_args(Run)),
 }
-_RANGES = {"lr": nonnegative, "weight_decay": nonnegative, "centralize": portion, "normalize": portion, "seed": nonnegative}
 
 
-def check(owner: str, rule: Rule, defaults: Group, group: Group) -> None:
-    """Raise for the first hyperparameter or option of a new group that is not of its kind or out of its range.
+def check(owner: str, rule: Rule, group: Group) -> None:
+    """Raise for the first hyperparameter or option that is not of its kind or out of its range.
 
     Raises:
         TypeError: a value of the wrong kind.
         ValueError: a value out of its range, or an unknown choice.
     """
-    near = {n: difflib.get_close_matches(n, defaults, n=1, cutoff=0.8) for n in group if n not in defaults}
-    for name, matches in near.items():
-        if matches and name != "params":
-            raise TypeError(f"{owner}: unknown entry {name!r} in a parameter group; did you mean {matches[0]!r}?")
-    group = defaults | group
-    for name, allowed in (_RANGES | dict(rule.ranges)).items():
-        values = group[name] if isinstance(group[name], tuple | list) else [group[name]]
-        if isinstance(defaults[name], tuple) and len(values) != len(defaults[name]):
-            raise ValueError(f"{owner}: {name}={group[name]!r} must be {len(defaults[name])} numbers.")
-        for i, value in enumerate(values):
-            _check_number(f"{owner}: {name}" + (f"[{i}]" if len(values) > 1 else ""), value, allowed)
-    for name, choices in _CHOICES.items():
-        if group[name] not in choices:
-            raise ValueError(f"{owner}: {name}={group[name]!r} is unknown; choose one of {', '.join(map(repr, choices))}.")
-    for name, value in group.items():
-        if isinstance(DEFAULTS.get(name), bool) and not isinstance(value, bool):
-            raise TypeError(f"{owner}: {name}={value!r} must be True or False.")
-    _check_clip(owner, group["clip"])
+    for name, allowed in (_ALLOWED | dict(rule.allowed)).items():
+        allowed.check(f"{owner}: {name}", group[name])
+    if (clip := group["clip"]) is not None:
+        if clip_kind(clip) not in CLIPS or (not isinstance(clip, float | int | str | Tensor) and len(clip) != 2):
+            kinds = ", ".join(CLIPS)
+            raise ValueError(f"{owner}: clip={clip!r} must be a number or a pair of one of {kinds} and a number.")
+        nonnegative.check(f"{owner}: clip", clip_bound(clip))
 
 
 def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise TypeError for a keyword that no optimizer of this kind takes, with the nearest that it does."""
+    """Raise TypeError for a keyword that this optimizer does not take, with the nearest that it does."""
     known = sorted(known)
     for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}."
-            if name in ("foreach", "fused", "capturable", "differentiable"):
-                hint = 'execution is chosen by run="auto", "each", "foreach" or "compiled".'
-            raise TypeError(f"{owner}: unknown argument {name!r}; {hint}")
-
-
-def _check_number(what: str, value: Any, allowed: Range) -> None:
-    if isinstance(value, Tensor):
-        if value.ndim != 0 and value.numel() != 1:
-            raise ValueError(f"{what} has shape {tuple(value.shape)}; as a tensor it must be 0-D.")
-        if value.device.type != "cpu":
-            return  # reading it would wait for the device
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{what}={value!r} must be a number.")
-    if not math.isfinite(value) or value not in allowed:
-        raise ValueError(f"{what}={value!r} is out of range; allowed is {allowed}.")
-
-
-def _check_clip(owner: str, clip: Any) -> None:
-    if clip is None:
-        return
-    if isinstance(clip, tuple | list) and (len(clip) != 2 or clip_kind(clip) not in CLIPS):  # type: ignore[arg-type]
-        raise ValueError(f"{owner}: clip={clip!r} must be a number or a pair of one of {', '.join(CLIPS)} and a number.")
-    _check_number(f"{owner}: clip", clip_bound(clip), nonnegative)
+        if name in known:
+            continue
+        if name in ("foreach", "fused", "capturable", "differentiable"):
+            hint = 'how a step is executed is chosen by run="auto", "each", "foreach" or "compiled".'
+        elif near := difflib.get_close_matches(name, known, n=1):
+            hint = f"did you mean {near[0]!r}?"
+        else:
+            hint = f"it takes {', '.join(known)}."
+        raise TypeError(f"{owner}: unknown argument {name!r}; {hint}")

@@ -8,15 +8,13 @@ state, are the same under every execution strategy, and continue exactly after a
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from thalweg.core.rule import Group, Scalar
 from thalweg.core.tensorlist import TensorList
-
-Bits = TypeVar("Bits", int, Tensor)
 
 _LOW_PRECISION = (torch.bfloat16, torch.float16)
 
@@ -56,7 +54,7 @@ def _noise(w: Tensor, lane: Tensor, key: Scalar) -> Tensor:
     return _mix((elements + lane) ^ key) & 0xFFFF
 
 
-def _mix(x: Bits) -> Bits:
+def _mix(x: Any) -> Any:
     """A 32-bit finalizer (xor-shift, multiply); the multiplier stays below 2³¹ so that int64 products never overflow."""
     x = ((x >> 16) ^ x) * 0x7FEB352D & 0xFFFFFFFF
     x = ((x >> 15) ^ x) * 0x045D9F3B & 0xFFFFFFFF

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+
+from thalweg.core.allowed import Allowed
 
 Scalar: TypeAlias = float | Tensor
 """A number, or a 0-D tensor where a compiled kernel or a device-side step count needs one."""
@@ -50,28 +51,11 @@ class Recurrence:
     dtype: torch.dtype = torch.float64
 
 
-COUNT = Recurrence(0.0, lambda step, t, **_: step + 1, dtype=torch.float32)  # float32 as torch keeps it
+def _count(step: Scalar, t: Scalar, **_: Any) -> Scalar:
+    return step + 1
 
 
-@dataclass(frozen=True)
-class Range:
-    """The values a hyperparameter may take, checked on construction and for every added group."""
-
-    low: float
-    high: float = math.inf
-    closed: bool = False  # whether ``high`` itself is allowed
-
-    def __contains__(self, x: float) -> bool:
-        return self.low <= x < self.high or (self.closed and x == self.high)
-
-    def __str__(self) -> str:
-        return f"{self.low} ≤ x {'≤' if self.closed else '<'} {self.high}"
-
-
-nonnegative = Range(0.0)
-fraction = Range(0.0, 1.0)
-portion = Range(0.0, 1.0, closed=True)
-finite = Range(-float.fromhex("0x1.fffffffffffffp+1023"))
+COUNT = Recurrence(0.0, _count, dtype=torch.float32)  # float32 as torch keeps it
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +64,7 @@ class Rule:
 
     update: Callable[..., Tensor]
     state: Mapping[str, State | Recurrence]
-    ranges: Mapping[str, Range]
+    allowed: Mapping[str, Allowed]  # the values of each hyperparameter
     reach: Reach
 
     @property
@@ -104,11 +88,11 @@ class Rule:
 
 
 def rule(
-    *, reach: Reach = "element", ranges: Mapping[str, Range] | None = None, **state: State | Recurrence
+    *, reach: Reach = "element", allowed: Mapping[str, Allowed] | None = None, **state: State | Recurrence
 ) -> Callable[[Callable[..., Tensor]], Rule]:
-    """Declare a rule: ``@rule(exp_avg=zeros, ranges={"eps": nonnegative})`` above the function that is its equation.
+    """Declare a rule: ``@rule(exp_avg=zeros, allowed={"eps": nonnegative})`` above the function that is its equation.
 
     The function takes ``g`` (gradient), ``p`` (parameter), ``t`` (step, from 1), then its state and its
     hyperparameters by keyword.  It may update state in place, must leave ``g`` and ``p`` alone, and returns the update.
     """
-    return lambda update: Rule(update, state, ranges or {}, reach)
+    return lambda update: Rule(update, state, allowed or {}, reach)

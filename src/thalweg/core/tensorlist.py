@@ -20,6 +20,11 @@ _OTHER = frozenset(("addcdiv", "addcmul", "copy"))
 _FOREACH = _TAKES_NUMBER | _UNARY | _OTHER
 
 
+def foreach(name: str) -> Callable[..., Any]:
+    """torch's kernel of this name over lists of tensors."""
+    return getattr(torch, f"_foreach_{name}")
+
+
 class TensorList:
     """Tensors that are computed on together.  Functions act on each; a reduction gives one 0-D tensor per member."""
 
@@ -46,7 +51,8 @@ class TensorList:
     def norm(self) -> Tensor:
         """Euclidean norm over all members together, accumulated in float32 or wider: a 0-D tensor."""
         wide = torch.promote_types(self.tensors[0].dtype, torch.float32)
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.tensors, 2, dtype=wide)))
+        norms: list[Tensor] = foreach("norm")(self.tensors, 2, dtype=wide)
+        return torch.stack(norms).square().sum().sqrt()
 
     def __len__(self) -> int:
         return len(self.tensors)
@@ -107,10 +113,9 @@ def _apply(name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -
     first = next(a for a in args if isinstance(a, TensorList))
     base = name.removesuffix("_")
     if args[0] is first and base in _FOREACH and all(_kernel_takes(base, a) for a in args[1:]):
-        kernel = getattr(torch, f"_foreach_{name}")
-        out = kernel(*(a.tensors if isinstance(a, TensorList) else a for a in args), **kwargs)
+        out = foreach(name)(*(a.tensors if isinstance(a, TensorList) else a for a in args), **kwargs)
         return first if name != base else TensorList(out)
-    return first.map(lambda _, *row: function(*row, **kwargs), *args)
+    return first.map(lambda _, *row: function(*row, **kwargs), *args)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
 
 
 def _kernel_takes(base: str, operand: Any) -> bool:

@@ -15,7 +15,7 @@ from thalweg.lab.analysis import Analysis
 from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
 from thalweg.lab.contract import require_same
-from thalweg.lab.errors import check_range
+from thalweg.lab.errors import UserError, check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.progress import watch
@@ -51,6 +51,18 @@ def _console(as_json: bool = False, quiet: bool = False) -> Console:
     return Console(file=stream, quiet=quiet, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
 
 
+def _number(option: str, help: str) -> Any:
+    """Return an option that takes a whole number, and says so like all our errors when it gets something else."""
+
+    def parse(text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise UserError(f"{option} is {text!r}; it must be a whole number.") from None
+
+    return typer.Option(option, metavar="N", parser=parse, help=help)
+
+
 def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
@@ -76,10 +88,10 @@ def compare(
         list[str] | None, typer.Argument(metavar="[SUITE | TASK…]", help="A suite, or tasks; smoke if none.")
     ] = None,
     optimizers: Annotated[str | None, typer.Option("-o", "--optimizers", help="Names separated by commas.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Hyperparameter points each optimizer tries on each task.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Fresh seeds the best point is run on again.")] = None,
+    trials: Annotated[int | None, _number("--trials", "Points each optimizer tries on each task.")] = None,
+    seeds: Annotated[int | None, _number("--seeds", "Fresh seeds the best point is run on again.")] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of the study; studies/SUITE-HASH if not given.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes; one a core if not given.")] = None,
+    jobs: Annotated[int | None, _number("--jobs", "Processes; one a core if not given.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the contract and stop.")] = False,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
@@ -123,7 +135,7 @@ def _conclude(console: Console, analysis: Analysis, as_json: bool) -> None:
     if broken:
         run = broken[0]
         cause = run.result.message.strip().splitlines()[-1]
-        print(f"{len(broken)} runs broke, the first {run.config.path} ({run.result.state}): {cause}", file=sys.stderr)
+        print(f"{len(broken)} run{'s' * (len(broken) > 1)} broke, first {run.config.path}: {cause}", file=sys.stderr)
         raise typer.Exit(1)
 
 

@@ -17,7 +17,7 @@ LR_DECADES = 3.5
 POINTS_SEED = 22
 """Scrambling seed of the quasi-random points, of a thousand the one that leaves small gaps after 6, 8 and 16 points."""
 
-Value = float | bool | str | tuple[float, float]
+Value = bool | int | float | str | tuple[float, float]
 """A hyperparameter as it reaches the optimizer's constructor."""
 
 

@@ -7,12 +7,13 @@ from typing import Unpack
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from thalweg.core.allowed import nonnegative, portion
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import Scalar, nonnegative, portion, rule, zeros
+from thalweg.core.rule import Scalar, rule, zeros
 
 
-@rule(square_avg=zeros, acc_delta=zeros, ranges={"rho": portion, "eps": nonnegative})
+@rule(square_avg=zeros, acc_delta=zeros, allowed={"rho": portion, "eps": nonnegative})
 def adadelta(
     g: Tensor, p: Tensor, t: Scalar, *, square_avg: Tensor, acc_delta: Tensor, rho: Scalar, eps: Scalar
 ) -> Tensor:

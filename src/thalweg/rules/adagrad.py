@@ -7,18 +7,17 @@ from typing import Unpack
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from thalweg.core.allowed import flag, nonnegative
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import Scalar, State, nonnegative, rule
+from thalweg.core.rule import Scalar, State, rule
 
 
 @rule(
     sum=State(fill="initial_accumulator_value"),
-    ranges={"lr_decay": nonnegative, "initial_accumulator_value": nonnegative, "eps": nonnegative},
+    allowed={"lr_decay": nonnegative, "initial_accumulator_value": nonnegative, "eps": nonnegative, "eps_inside": flag},
 )
-def adagrad(
-    g: Tensor, p: Tensor, t: Scalar, *, sum: Tensor, lr_decay: Scalar, eps: Scalar, eps_inside: bool
-) -> Tensor:
+def adagrad(g: Tensor, p: Tensor, t: Scalar, *, sum: Tensor, lr_decay: Scalar, eps: Scalar, eps_inside: bool) -> Tensor:
     """G ← G + g², u = g / (√G + ε), or g / √(G + ε).  Duchi et al. 2011, sect. 1.1."""
     G = sum.add_(g * g)
     root = (G + eps).sqrt() if eps_inside else G.sqrt() + eps

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from thalweg.core.allowed import flag, fractions, nonnegative
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import Scalar, fraction, nonnegative, rule, zeros
+from thalweg.core.rule import Scalar, rule, zeros
 
 
 @rule(
     exp_avg=zeros,
     exp_avg_sq=zeros,
     max_exp_avg_sq=zeros.when("amsgrad"),
-    ranges={"betas": fraction, "eps": nonnegative},
+    allowed={"betas": fractions, "eps": nonnegative, "amsgrad": flag},
 )
 def adam(
     g: Tensor,
@@ -68,9 +69,7 @@ class Adam(Optimizer, rule=adam):
         amsgrad: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad), options
-        )
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad), options)
 
 
 class AdamW(Adam, decay="decoupled"):

@@ -7,9 +7,10 @@ from typing import Any, Unpack
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from thalweg.core.allowed import fractions, nonnegative
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import Recurrence, Scalar, fraction, nonnegative, rule, zeros
+from thalweg.core.rule import Recurrence, Scalar, rule, zeros
 
 
 def momentum_at(t: Scalar, beta: Scalar, decay: Scalar) -> Scalar:
@@ -26,7 +27,7 @@ def advance(mu_product: Scalar, t: Scalar, *, betas: Any, momentum_decay: Scalar
     exp_avg=zeros,
     exp_avg_sq=zeros,
     mu_product=Recurrence(1.0, advance),
-    ranges={"betas": fraction, "eps": nonnegative, "momentum_decay": nonnegative},
+    allowed={"betas": fractions, "eps": nonnegative, "momentum_decay": nonnegative},
 )
 def nadam(
     g: Tensor,

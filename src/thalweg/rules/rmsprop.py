@@ -7,16 +7,17 @@ from typing import Unpack
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from thalweg.core.allowed import flag, fraction, nonnegative, portion
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import Scalar, fraction, nonnegative, portion, rule, zeros
+from thalweg.core.rule import Scalar, rule, zeros
 
 
 @rule(
     square_avg=zeros,
     grad_avg=zeros.when("centered"),
     momentum_buffer=zeros.when("momentum"),
-    ranges={"alpha": portion, "eps": nonnegative, "momentum": fraction},
+    allowed={"alpha": portion, "eps": nonnegative, "momentum": fraction, "centered": flag},
 )
 def rmsprop(
     g: Tensor,

@@ -9,12 +9,21 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from thalweg.core.allowed import Choice, finite, flag, fraction
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import Scalar, finite, fraction, rule, zeros
+from thalweg.core.rule import Scalar, rule, zeros
 
 
-@rule(momentum_buffer=zeros.when("momentum"), ranges={"momentum": fraction, "dampening": finite})
+@rule(
+    momentum_buffer=zeros.when("momentum"),
+    allowed={
+        "momentum": fraction,
+        "dampening": finite,
+        "nesterov": Choice((True, False, "lookahead")),
+        "ema": flag,
+    },
+)
 def sgd(
     g: Tensor,
     p: Tensor,
@@ -58,7 +67,7 @@ class SGD(Optimizer, rule=sgd):
         options: see ``thalweg.Options``.
 
     Raises:
-        ValueError: Nesterov without momentum or with dampening; ``ema`` with dampening.
+        ValueError: Nesterov or ``ema`` without momentum or with dampening.
     """
 
     def __init__(
@@ -72,23 +81,18 @@ class SGD(Optimizer, rule=sgd):
         ema: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        own = dict(
-            lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov, ema=ema
-        )
+        own = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov, ema=ema)
         super().__init__(params, own, options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters; refuses combinations of momentum, dampening and form that mean nothing."""
         group = self.defaults | param_group
-        if group["nesterov"] not in (True, False, "lookahead"):
-            raise ValueError(f"SGD: nesterov={group['nesterov']!r} is unknown; choose True, False or 'lookahead'.")
-        if group["nesterov"] and (not group["momentum"] or group["dampening"]):
+        form = "nesterov" if group["nesterov"] else "ema" if group["ema"] else None
+        if form and (not group["momentum"] or group["dampening"]):
             raise ValueError(
-                f"SGD: nesterov={group['nesterov']!r} needs momentum > 0 and dampening = 0,"
+                f"SGD: {form}={group[form]!r} needs momentum > 0 and dampening = 0,"
                 f" not {group['momentum']} and {group['dampening']}."
             )
-        if group["ema"] and group["dampening"]:
-            raise ValueError(f"SGD: ema=True sets the dampening itself; dampening={group['dampening']} must be 0.")
         super().add_param_group(param_group)
 
     @torch.no_grad()

@@ -1,0 +1,68 @@
+"""A study that was killed or stopped, and continued, is the study that was not."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import SMALL, Command, start
+
+
+def wait_for_results(folder: Path, count: int, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while len(list(folder.rglob("result.json"))) < count:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def measurements(study: Path) -> dict[str, Any]:
+    """Everything that was measured, but for the time it took."""
+    found: dict[str, Any] = {}
+    for result in sorted(study.rglob("result.json")):
+        lines = [result.read_text(), *(result.parent / "metrics.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in lines]
+        found[str(result.parent.relative_to(study))] = [
+            {k: v for k, v in row.items() if k != "seconds"} for row in rows
+        ]
+    return found
+
+
+@pytest.mark.parametrize("runs", [1, 10])
+def test_killed_and_continued_equals_uninterrupted(command: Command, study: Path, tmp_path: Path, runs: int) -> None:
+    folder = tmp_path / "study"
+    process = start("compare", *SMALL, "--store", folder, "--jobs", 2, cwd=tmp_path)
+    wait_for_results(folder, runs, process)
+    process.kill()
+    process.communicate()
+    time.sleep(0.5)  # the workers notice that their parent is gone
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}
+    assert runs <= len(before) < 18
+    time.sleep(0.5)
+    assert len(list(folder.rglob("result.json"))) == len(before), "no worker outlives its parent"
+    done = command("compare", *SMALL, "--store", folder, "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    assert measurements(folder) == measurements(study)
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}.items()
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_ctrl_c_saves_and_prints_the_command_that_continues(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    process = start("compare", *SMALL, "--store", folder, cwd=tmp_path)
+    wait_for_results(folder, 2, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    continuing = err.strip().splitlines()[-1].split()
+    assert continuing[:3] == ["thalweg", "compare", "digits-mlp"]
+    again = start(*continuing[1:], "--dry-run", cwd=tmp_path)
+    out, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+    contract = json.loads((folder / "contract.json").read_text())
+    assert contract["trials"] == 3
+    assert str(folder) in out
