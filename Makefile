@@ -6,7 +6,7 @@
 # Both need Python 3.11 or later, make and the package registry, and install into .venv the first time only.
 
 VENV ?= .venv
-WORKERS ?= 2
+WORKERS ?= auto
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
@@ -38,9 +38,10 @@ docs: $(VENV)/.dev-installed
 examples: $(VENV)/.dev-installed
 	$(BIN)/python examples/train.py
 	$(BIN)/python examples/nesterov_lookahead.py
+	$(BIN)/python scripts/guide.py
 
 pytest: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
 
 test-slow: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest -m slow

@@ -28,11 +28,11 @@ ahead = thalweg.SGD([p], lr=LR, momentum=MOMENTUM, nesterov="lookahead")
 stored = thalweg.SGD([q], lr=LR, momentum=MOMENTUM, nesterov=True)
 
 
-def closure() -> Tensor:
+def closure() -> float:
     ahead.zero_grad()
     loss = loss_at(p)
     loss.backward()
-    return loss
+    return loss.item()
 
 
 furthest = 0.0

@@ -125,7 +125,7 @@ def test_saved_counters_are_not_shared() -> None:
     run_together([(optimizer, ours)], steps=3)
     theirs = [p.detach().clone().requires_grad_() for p in ours]
     torch_adam = torch.optim.Adam(theirs)
-    torch_adam.load_state_dict(optimizer.state_dict())
+    torch_adam.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     run_together([(optimizer, ours), (torch_adam, theirs)], steps=3, seed=2)
     assert error(ours, theirs) <= 1e-12
 

@@ -1,4 +1,4 @@
-"""A headless Chromium driven over its debugging pipe: enough to open a page, run scripts in it and watch what it does."""
+"""A headless Chromium driven over its debugging pipe: open a page, run scripts in it, watch what it does."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,14 @@ class Page:
     def open(self, file: Path) -> None:
         """Open a file and wait until it is loaded."""
         self.call("Page.navigate", url=file.resolve().as_uri())
+        self.wait("document.readyState === 'complete'")
+
+    def wait(self, condition: str) -> None:
+        """Wait until a condition holds in the page."""
         deadline = time.monotonic() + 60
-        while self.run("document.readyState") != "complete":
-            assert time.monotonic() < deadline, "the page did not load"
-            time.sleep(0.05)
+        while not self.run(condition):
+            assert time.monotonic() < deadline, f"never: {condition}"
+            time.sleep(0.02)
 
     def run(self, script: str) -> Any:
         """Run a script in the page and return its value."""
@@ -95,7 +99,7 @@ class Page:
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Page]:
+def browser(profile: Path) -> Generator[Page]:
     """Start Chromium with a profile folder and attach to one empty page."""
     assert CHROMIUM is not None
     to_browser, ours_out = os.pipe()

@@ -5,10 +5,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import thalweg
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+class Finished(NamedTuple):
+    """A command that ended."""
+
+    returncode: str | int | None
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Finished]
 SMALL = ["digits-mlp", "-o", "adamw,momentum,sgd", "--trials", "3", "--seeds", "3"]
 """The comparison most tests look at: 18 runs, a few seconds."""
 

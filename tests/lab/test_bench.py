@@ -48,7 +48,7 @@ def test_every_call_makes_new_tensors_with_equal_numbers():
 
 
 def test_a_ratio_is_the_ratio_of_the_times():
-    samples = interleave({"short": lambda: time.sleep(0.002), "long": lambda: time.sleep(0.008)}, rounds=5)
+    samples = interleave({"short": lambda: time.sleep(0.004), "long": lambda: time.sleep(0.016)}, rounds=5)
     assert samples["long"].ratio(samples["short"]).median == pytest.approx(4, rel=0.3)
     assert len(samples["long"].wall) == 5
 

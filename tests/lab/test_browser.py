@@ -65,16 +65,14 @@ def test_it_follows_the_colour_scheme(page: Page) -> None:
     ink = "getComputedStyle(document.querySelector('.plot .xtick text')).fill"
     light = page.run(ink)
     page.scheme("dark")
-    page.run("new Promise(requestAnimationFrame)")
-    assert page.run(ink) != light
+    page.wait(f"{ink} !== '{light}'")
     assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(17, 22, 28)"
     page.scheme("light")
 
 
 def test_a_phone_scrolls_only_down(page: Page) -> None:
     page.size(390, 800)
-    page.run("new Promise(requestAnimationFrame)")
-    assert page.run("document.documentElement.scrollWidth") <= 390
+    page.wait("document.documentElement.scrollWidth <= 390")
     page.size(1280, 900)
 
 

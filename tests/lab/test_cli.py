@@ -1,6 +1,7 @@
 """The command line, from outside: what it prints, refuses and returns."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,14 +35,14 @@ def test_list_shows_what_there_is(command: Command) -> None:
         (["digits-mlpp"], ["'digits-mlpp'", "Did you mean digits-mlp"]),
         (["smoke", "docs-gpt"], ["suite 'smoke' cannot be combined"]),
         (["docs-gpt", "docs-gpt"], ["'docs-gpt' is given twice"]),
-        (["docs-gpt", "-o", "adamv"], ["optimizer 'adamv' is unknown", "Did you mean adamw"]),
+        (["docs-gpt", "-o", "adamv"], ["optimizer 'adamv' is unknown", "Did you mean adam"]),
         (["docs-gpt", "-o", "adamw,,sgd"], ["--optimizers 'adamw,,sgd' has an empty name"]),
         (["docs-gpt", "-o", ""], ["--optimizers '' has an empty name"]),
         (["docs-gpt", "-o", "sgd,sgd"], ["'sgd' twice"]),
         (["docs-gpt", "--trials", "0"], ["--trials is 0", "between 1 and"]),
         (["docs-gpt", "--seeds", "-3"], ["--seeds is -3", "between 1 and"]),
         (["docs-gpt", "--jobs", "0"], ["--jobs is 0"]),
-        (["docs-gpt", "--trials", "many"], ["--trials", "'many'", "integer"]),
+        (["docs-gpt", "--trials", "many"], ["--trials is 'many'", "whole number"]),
         (["docs-gpt", "--store", "/proc/nowhere"], ["--store /proc/nowhere cannot be written"]),
     ],
 )
@@ -62,6 +63,18 @@ def test_a_folder_without_a_study_is_refused(command: Command, tmp_path: Path, v
     done = command(verb, tmp_path / "none")
     assert done.returncode == 2
     assert "holds no study" in done.stderr
+
+
+@pytest.mark.parametrize("file", ["result.json", "metrics.jsonl", "env.json", "contract.json"])
+def test_a_damaged_file_is_named_with_what_to_do(command: Command, study: Path, tmp_path: Path, file: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(study, copy)
+    damaged = sorted(copy.rglob(file))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    done = command("report", copy)
+    assert done.returncode == 2
+    assert f"{damaged} cannot be understood" in done.stderr
+    assert ("give another folder" if file == "contract.json" else "remove the run's folder") in done.stderr
 
 
 def test_a_folder_with_other_things_is_refused(command: Command, tmp_path: Path) -> None:
@@ -128,8 +141,6 @@ def test_status_counts_the_runs(command: Command, study: Path) -> None:
 
 
 def test_a_broken_run_is_named_and_fails_the_command(command: Command, study: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
     broken = sorted(copy.rglob("final-*/result.json"))[0]

@@ -85,7 +85,8 @@ def test_all_optimizers_of_a_seed_start_and_see_the_same() -> None:
 def test_every_gradient_of_a_line_search_is_charged() -> None:
     _, result = run(config("lbfgs"))
     assert result.steps < result.charged
-    assert STEPS <= result.charged <= STEPS + ENTRIES["lbfgs"].fixed["max_iter"] * 1.25  # type: ignore[operator]
+    assert ENTRIES["lbfgs"].fixed["max_iter"] == 4
+    assert STEPS <= result.charged <= STEPS + 5  # torch allows a step 1.25 × max_iter evaluations
 
 
 def test_a_run_that_diverges_stops_and_has_no_value() -> None:

@@ -30,7 +30,7 @@ class Bucket:
     state: dict[str, list[Tensor]]  # by name, along ``params``
     counters: dict[str, Tensor]  # the 0-D tensors that all members share: the step count and the rule's own
     work: list[Any] = field(default_factory=list[Any])  # how ``run`` cuts it up, made at the first step
-    numbers: Any = None  # this step's numbers as a kernel takes them
+    compiled: Any = None  # its kernels, under the strategy of that name
 
     def read_numbers(self, shared: dict[str, Tensor]) -> dict[str, Any]:
         """This step's numbers by name: floats; a tensor only where it lives on an accelerator, as ``shared`` ones do."""

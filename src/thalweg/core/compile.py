@@ -8,6 +8,7 @@ every vector of elements, which costs three times the whole step.  The rest is o
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -20,29 +21,65 @@ _aten = torch.ops.aten
 
 
 class Kernel:
-    """A pipeline compiled for one number of dimensions, dtype and device."""
+    """A pipeline compiled for one number of dimensions, dtype and device.
+
+    Raises:
+        torch._dynamo.exc.TorchDynamoException: the compiler that was found does not work.
+    """
 
     def __init__(self, pipeline: Pipeline, operands: list[Tensor], names: list[str], numbers: Numbers) -> None:
-        examples = [torch.ones((6, 10)[: x.ndim] or (), dtype=x.dtype, device=x.device) for x in operands]
-
         def step(operands: list[Tensor], leaves: list[Tensor]) -> None:
             h = numbers.rebuild(leaves)
             p, g, *state = operands
             lane = state.pop() if pipeline.stochastic else None
             pipeline.step(p, g, dict(zip(names, state, strict=True)), h["step"], h, lane)
 
-        # Traced with symbolic sizes; the example's own numbers decide nothing.
+        # Traced and compiled with symbolic sizes on examples whose numbers decide nothing, but whose size tells the
+        # compiler that a loop is worth its threads; unequal sides, or the kernel would be one for squares.
+        sides = (1 << 10, 3 << 9) if operands[0].ndim > 1 else (1 << 20,)
+        examples = [torch.ones(sides if x.ndim else (), dtype=x.dtype, device=x.device) for x in operands]
         graph = make_fx(step, decomposition_table=_PLAIN, tracing_mode="symbolic")(examples, list(numbers.leaves))
-        self._prologue, body = split_numbers(graph, len(examples))
-        self._body: Callable[..., Any] = torch.compile(body, fullgraph=True, dynamic=True)
+        self.prepare, body = split_numbers(graph, len(examples))
+        self.run: Callable[..., None] = torch.compile(body, fullgraph=True, dynamic=True)
+        self.run(*examples, *self.prepare(*numbers.leaves))
 
-    def prepare(self, numbers: Numbers) -> list[Tensor]:
-        """What the kernel needs of this step's numbers."""
-        return self._prologue(*numbers.leaves)
 
-    def __call__(self, operands: list[Tensor], prepared: list[Tensor]) -> None:
-        """One step of one tensor, in place."""
-        self._body(*operands, *prepared)
+class Compiled:
+    """The kernels one bucket uses, and this step's numbers as they take them."""
+
+    def __init__(self, pipeline: Pipeline, names: list[str]) -> None:
+        self._pipeline, self._names = pipeline, names
+        self._numbers: Numbers | None = None
+        self._kernels: dict[Any, Kernel] = {}
+        self._prepared: dict[Kernel, list[Tensor]] = {}
+
+    def begin(self, h: dict[str, Any]) -> None:
+        """Take the numbers of a step."""
+        if self._numbers is None or not self._numbers.fits(h):
+            self._numbers, self._kernels = Numbers(h), {}
+        self._numbers.update(h)
+        self._prepared = {}
+
+    def kernel(self, operands: list[Tensor]) -> Kernel:
+        """The kernel for these operands, made when first asked for and shared by all optimizers of the process."""
+        assert self._numbers is not None, "begin() comes first"
+        key = tuple((x.ndim, x.dtype, x.device.type) for x in operands)
+        if key not in self._kernels:
+            shared = (self._pipeline, self._numbers.shape, key)
+            if shared not in _kernels:
+                _kernels[shared] = Kernel(self._pipeline, operands, self._names, self._numbers)
+            self._kernels[key] = _kernels[shared]
+        return self._kernels[key]
+
+    def step(self, operands: list[Tensor]) -> None:
+        """One step of parameter, gradient, state and lane, in place."""
+        kernel = self.kernel(operands)
+        if kernel not in self._prepared:
+            self._prepared[kernel] = kernel.prepare(*self._numbers.leaves) if self._numbers else []
+        kernel.run(*operands, *self._prepared[kernel])
+
+
+_kernels: dict[Any, Kernel] = {}
 
 
 class Numbers:
@@ -52,7 +89,10 @@ class Numbers:
         self.shape = _shape(h)
         self._last: list[Any] = [None] * len(_leaves(h))
         self.leaves = [x if isinstance(x, Tensor) else torch.zeros((), dtype=torch.float64) for x in _leaves(h)]
-        self.update(h)
+
+    def fits(self, h: dict[str, Any]) -> bool:
+        """Whether ``h`` has the names, lengths and places these have."""
+        return self.shape == _shape(h)
 
     def update(self, h: dict[str, Any]) -> None:
         """Take this step's values."""
@@ -66,7 +106,10 @@ class Numbers:
     def rebuild(self, leaves: list[Tensor]) -> dict[str, Any]:
         """The dict that ``leaves`` was flattened from."""
         rest = iter(leaves)
-        return {name: next(rest) if n is None else tuple(next(rest) for _ in range(n)) for name, n, _ in self.shape}
+        h: dict[str, Any] = {}
+        for name, place in self.shape:
+            h[name] = tuple(islice(rest, len(cast("tuple[Any]", place)))) if isinstance(place, tuple) else next(rest)
+        return h
 
 
 def _leaves(h: dict[str, Any]) -> list[Any]:
@@ -76,30 +119,13 @@ def _leaves(h: dict[str, Any]) -> list[Any]:
     return leaves
 
 
-def _shape(h: dict[str, Any]) -> tuple[tuple[str, int | None, str], ...]:
-    def place(value: Any) -> str:
-        return ", ".join(str((x.device, x.dtype)) if isinstance(x, Tensor) else "" for x in _leaves({"": value}))
+def _shape(h: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    def place(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(place, cast("tuple[Any, ...]", value)))
+        return f"{value.dtype} on {value.device}" if isinstance(value, Tensor) else None
 
-    return tuple((name, len(_leaves({name: v})) if isinstance(v, tuple) else None, place(v)) for name, v in h.items())
-
-
-def numbers_for(h: dict[str, Any], last: Numbers | None) -> Numbers:
-    """``last`` with this step's values, or a new set where names or places differ."""
-    if last is None or last.shape != _shape(h):
-        return Numbers(h)
-    last.update(h)
-    return last
-
-
-_kernels: dict[Any, Kernel] = {}
-
-
-def kernel_for(pipeline: Pipeline, operands: list[Tensor], names: list[str], numbers: Numbers) -> Kernel:
-    """The kernel for these operands, made when first asked for and shared by all optimizers of the process."""
-    key = (pipeline, numbers.shape, *((x.ndim, x.dtype, x.device.type) for x in operands))
-    if key not in _kernels:
-        _kernels[key] = Kernel(pipeline, operands, names, numbers)
-    return _kernels[key]
+    return tuple((name, place(value)) for name, value in h.items())
 
 
 def split_numbers(graph: fx.GraphModule, n_operands: int) -> tuple[fx.GraphModule, fx.GraphModule]:

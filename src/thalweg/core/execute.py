@@ -17,16 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thalweg.core import strategy
 from thalweg.core.buckets import Bucket
-from thalweg.core.compile import Kernel, kernel_for, numbers_for
+from thalweg.core.compile import Compiled
 from thalweg.core.tensorlist import TensorList, foreach
 
 PIECE = {"cpu": 1 << 18}  # elements of a chunk: 1 MiB of float32 and its temporaries stay in a core's cache
 PIECE_ELSEWHERE = 1 << 24  # an accelerator wants long kernels; this still bounds the temporaries
 SMALL = 1 << 14  # below this many elements, joining tensors costs less than a pass over each
-SPECIALIZED = (
-    3  # torch.compile makes a kernel of its own for lengths 0 and 1, and a row of 2 has no spread: run them eagerly
-)
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,10 @@ class Work:
             return self.p, g, self.state
         return torch.cat(self.p), torch.cat(g), {name: torch.cat(s) for name, s in self.state.items()}
 
+    def operands(self, p: Tensor, g: Tensor, state: dict[str, Tensor]) -> list[Tensor]:
+        """The same, and the lane, as a kernel takes them."""
+        return [p, g, *state.values(), *([] if self.lane is None else [self.lane])]
+
     def store(self, p: Tensor, state: dict[str, Tensor]) -> None:
         """Write joined tensors back to where they came from; everything else was updated in place."""
         if self.joined:
@@ -86,19 +88,42 @@ class Work:
 
 def run(bucket: Bucket, grads: list[Tensor], h: dict[str, Any]) -> None:
     """One step of a bucket; ``grads`` along its parameters, ``h`` the numbers of the step."""
-    bucket.work = bucket.work or list(_ARRANGE[bucket.run](bucket))
-    prepared: dict[Kernel, list[Tensor]] = {}
+    if not bucket.work:
+        _arrange(bucket, grads, h)
+    if bucket.compiled is not None:
+        bucket.compiled.begin(h)
     for work in bucket.work:
         p, g, state = work.load(grads)
-        if bucket.run == "compiled" and min(p.shape, default=0) >= SPECIALIZED:
-            operands = [p, g, *state.values(), *([work.lane] if work.lane is not None else [])]
-            bucket.numbers = numbers_for(h, bucket.numbers)
-            kernel = kernel_for(bucket.pipeline, operands, list(state), bucket.numbers)
-            prepared[kernel] = prepared.get(kernel) or kernel.prepare(bucket.numbers)
-            kernel(operands, prepared[kernel])
+        if bucket.compiled is not None and _compiles(p):
+            bucket.compiled.step(work.operands(p, g, state))
         else:
             bucket.pipeline.step(p, g, state, h["step"], h, work.lane)
         work.store(p, state)
+
+
+def _arrange(bucket: Bucket, grads: list[Tensor], h: dict[str, Any]) -> None:
+    """Cut the bucket up, and make every kernel it needs before anything is changed."""
+    bucket.work = list(_ARRANGE[bucket.run](bucket))
+    if bucket.run != "compiled":
+        return
+    from torch._dynamo.exc import TorchDynamoException  # takes a second to import
+
+    bucket.compiled = Compiled(bucket.pipeline, list(bucket.state))
+    bucket.compiled.begin(h)
+    try:
+        for work in bucket.work:
+            p, g, state = work.load(grads)
+            if _compiles(p):
+                bucket.compiled.kernel(work.operands(p, g, state))
+    except TorchDynamoException as error:
+        reason = strategy.give_up_compiling(bucket.params[0].device.type, error)
+        bucket.run, bucket.reason, bucket.compiled = "foreach", reason, None
+        bucket.work = list(_foreach(bucket))
+
+
+def _compiles(p: Tensor) -> bool:
+    """Not for lengths 0 and 1, for which torch.compile makes a kernel each, nor rows of 2, which have no spread."""
+    return min(p.shape, default=0) > 2
 
 
 def _sizes(bucket: Bucket) -> dict[int, int]:

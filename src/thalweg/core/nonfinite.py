@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -22,8 +24,7 @@ def global_norm(grads: list[Tensor], order: float = 2.0) -> Tensor:
     device = grads[0].device
     if not norms:
         return torch.zeros((), device=device)
-    total: Tensor = torch.stack([n.to(device, non_blocking=True) for n in norms]).norm(order)
-    return total
+    return cast(Tensor, torch.stack([n.to(device, non_blocking=True) for n in norms]).norm(order))
 
 
 def all_finite(grads: list[Tensor]) -> Tensor:

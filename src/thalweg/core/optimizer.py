@@ -62,9 +62,8 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """torch's state dict.  Counters, which many parameters share in memory, are given to each as its own tensor."""
         saved = super().state_dict()
-        for state in saved["state"].values():
-            state |= {name: state[name].clone() for name in self.rule.counters}
-        return saved
+        own = {i: {n: s[n].clone() for n in self.rule.counters} for i, s in saved["state"].items() if s}
+        return saved | {"state": {i: s | own.get(i, {}) for i, s in saved["state"].items()}}
 
     @overload
     def step(self, closure: None = None) -> None: ...

@@ -41,9 +41,24 @@ def choose(asked: str, device: str, elements: int, layout: str) -> tuple[str, st
     return asked, "asked for"
 
 
-@cache
 def compiler_missing(device: str) -> str | None:
     """Why nothing can be compiled for this kind of device, or None."""
+    return _broken.get(device) or _nothing_found(device)
+
+
+def give_up_compiling(device: str, error: Exception) -> str:
+    """Warn that what was found to compile with does not work, remember it for this process, and return the reason."""
+    reason = f"compiling failed ({str(error).strip().splitlines()[0]})"
+    warnings.warn(f'{reason}; running as "foreach".', stacklevel=2)
+    _broken[device] = reason
+    return reason
+
+
+_broken: dict[str, str] = {}
+
+
+@cache
+def _nothing_found(device: str) -> str | None:
     if device == "cuda":
         from torch.utils._triton import has_triton
 

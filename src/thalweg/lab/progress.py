@@ -38,8 +38,8 @@ class PlainLines:
 
     def __init__(self, console: Console, contract: Contract, done: int):
         self.console, self.total, self.done = console, contract.runs, done
-        self.started = self.last = time.monotonic()
-        self.first = done
+        self.first: tuple[int, float] | None = None
+        self.last = time.monotonic()
 
     def ended(self, config: RunConfig, result: Result) -> None:
         """Note a run."""
@@ -47,12 +47,13 @@ class PlainLines:
         now = time.monotonic()
         if result.state not in ("ok", "diverged"):
             self.console.print(f"{config.path}: {result.state}")
-        if now - self.last >= PLAIN_SECONDS or self.done == self.total:
+        if self.first is None:  # the pace is that of the runs, not of the workers' start
+            self.first = (self.done, now)
+        elif now - self.last >= PLAIN_SECONDS or self.done == self.total:
             self.last = now
-            left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
-            self.console.print(
-                f"{self.done}/{self.total} runs, about {left:.0f} s left; last: {config.path} {result.state}"
-            )
+            pace = (now - self.first[1]) / (self.done - self.first[0])
+            left = f"about {pace * (self.total - self.done):.0f} s left"
+            self.console.print(f"{self.done}/{self.total} runs, {left}; last: {config.path} {result.state}")
 
 
 class LiveTable:

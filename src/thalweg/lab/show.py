@@ -1,5 +1,7 @@
 """What the terminal shows: the contract before the runs, the verdict after them, a study's status."""
 
+import math
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -118,7 +120,7 @@ def show_verdict(console: Console, analysis: Analysis) -> None:
 def _outcome(analysis: Analysis, cell: Cell, reference: str | None) -> Text:
     if cell.median is None:
         return Text("–", style="dim")
-    text = Text(number(cell.median.middle))
+    text = Text(median(cell))
     if cell.failures:
         text.append(f" ({cell.failures} failed)", style="red")
     comparison = analysis.comparison(cell, reference) if reference else None
@@ -128,16 +130,21 @@ def _outcome(analysis: Analysis, cell: Cell, reference: str | None) -> Text:
     return text
 
 
+def median(cell: Cell) -> str:
+    """Say a cell's median; a dash when there is none, or when it is a failure."""
+    return "–" if cell.median is None or math.isinf(cell.median.middle) else number(cell.median.middle)
+
+
 def number(value: float) -> str:
     """Say a number with four digits."""
-    return f"{value:.4g}" if abs(value) != float("inf") else "failed"
+    return "failed" if math.isinf(value) else f"{value:.4g}"
 
 
 def unresolved(analysis: Analysis) -> list[str]:
     """Say which differences so small a study cannot resolve."""
     seeds = len(analysis.store.contract.final_seeds)
     sizes = [
-        f"{size:.2g} {task.unit} on {task.name}"
+        f"{size:.{2 if size < 100 else 3}g} {task.unit} on {task.name}"
         for task in analysis.store.contract.tasks
         if (size := analysis.detectable(task.name)) is not None
     ]

@@ -7,9 +7,9 @@
 is done again from its beginning.
 """
 
-import json
 import os
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +17,9 @@ from thalweg.lab.contract import Contract, require_same
 from thalweg.lab.environment import Environment
 from thalweg.lab.errors import UserError
 from thalweg.lab.records import CurvePoint, Result, RunConfig
+
+REDO = "remove the run's folder to have it done again"
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Store:
@@ -40,12 +43,7 @@ class Store:
             raise UserError(
                 f"STUDY {folder} holds no study: contract.json cannot be read ({error.strerror})."
             ) from error
-        try:
-            return cls(folder, Contract.model_validate_json(text))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise UserError(f"{path} is no contract this version can read: {where}: {first['msg']}.") from error
+        return cls(folder, _parse(Contract, text, path, "give another folder"))
 
     @classmethod
     def create(cls, folder: Path, contract: Contract) -> "Store":
@@ -75,7 +73,7 @@ class Store:
         """Return the results on disk by run path."""
         runs = self.folder / "runs"
         return {
-            path.parent.relative_to(runs).as_posix(): Result.model_validate_json(path.read_bytes())
+            path.parent.relative_to(runs).as_posix(): _parse(Result, path.read_bytes(), path, REDO)
             for path in runs.glob("*/*/*/result.json")
         }
 
@@ -83,7 +81,8 @@ class Store:
         """Return the different environments the finished runs were done in, the most frequent first."""
         counts: dict[Environment, int] = {}
         for path in self.folder.glob("runs/*/*/*/result.json"):
-            environment = Environment.model_validate_json((path.parent / "env.json").read_bytes())
+            file = path.parent / "env.json"
+            environment = _parse(Environment, file.read_bytes(), file, REDO)
             counts[environment] = counts.get(environment, 0) + 1
         return sorted(counts, key=lambda environment: -counts[environment])
 
@@ -112,8 +111,22 @@ class RunFolder:
 
     def curve(self) -> list[CurvePoint]:
         """Read the curve."""
-        lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return [CurvePoint.model_validate(json.loads(line)) for line in lines]
+        path = self.folder / "metrics.jsonl"
+        return [_parse(CurvePoint, line, path, REDO) for line in path.read_bytes().splitlines()]
+
+
+def _parse(kind: type[Model], text: str | bytes, path: Path, remedy: str) -> Model:
+    """Read a stored model.
+
+    Raises:
+        UserError: it is damaged or from another version; the message names the file, the field and the remedy.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise UserError(f"{path} cannot be understood ({where}: {first['msg']}); {remedy}.") from error
 
 
 def write_atomically(path: Path, content: BaseModel) -> None:

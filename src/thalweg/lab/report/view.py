@@ -8,7 +8,7 @@ from thalweg.lab.analysis import USABLE_MARGINS, Analysis, Cell
 from thalweg.lab.contract import TaskTerms
 from thalweg.lab.lights import lights
 from thalweg.lab.reproduce import command
-from thalweg.lab.show import SIGNS, describe, fixed, number, schedule, searched, signed, unresolved, warnings
+from thalweg.lab.show import SIGNS, describe, fixed, median, number, schedule, searched, signed, unresolved, warnings
 from thalweg.lab.statistics import Comparison, Interval
 
 
@@ -68,7 +68,7 @@ def _matrix_cell(analysis: Analysis, cell: Cell, reference: str | None) -> dict[
     comparison = analysis.comparison(cell, reference) if reference else None
     best = analysis.of_task(cell.task.name)[0] is cell and cell.median is not None
     return {
-        "value": number(cell.median.middle) if cell.median else "–",
+        "value": median(cell),
         "failures": cell.failures,
         "best": best,
         "verdict": comparison.verdict if comparison else "",
@@ -82,7 +82,7 @@ def _final_rows(analysis: Analysis, task: TaskTerms) -> list[dict[str, Any]]:
         {
             "name": cell.terms.name,
             "point": _point(cell),
-            "median": number(cell.median.middle) if cell.median else "–",
+            "median": median(cell),
             "interval": _ends(cell.median),
             "test": _test(cell),
             "failures": cell.failures,
