@@ -44,7 +44,7 @@ TENSORS_ONLY = (torch.maximum, torch.atan2)  # torch itself takes no number here
         for other in ("list", "number", "0-D tensor")
         if other != "number" or function not in TENSORS_ONLY
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", x),
 )
 def test_two_operands(function: Callable[..., Any], other: str) -> None:
     a, b = members()
