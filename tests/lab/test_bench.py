@@ -82,7 +82,7 @@ def test_foreach_adamw_holds_one_parameter_size_of_temporaries():
 
 def test_a_subject_that_frees_its_gradients_is_refused():
     class Freeing(torch.optim.SGD):
-        def step(self, closure=None):
+        def step(self, closure: object = None):
             self.zero_grad(set_to_none=True)
 
     subject = Subject("other", "", Freeing)
@@ -100,7 +100,7 @@ def test_recompiles_are_counted():
         return p * lr
 
     class Recompiling(torch.optim.SGD):
-        def step(self, closure=None):
+        def step(self, closure: object = None):
             scale(params[0].detach(), self.param_groups[0]["lr"])
 
     assert recompiles(Recompiling(params, lr=0.1)) > 0
@@ -108,7 +108,7 @@ def test_recompiles_are_counted():
 
 def test_markdown_and_json_say_the_conditions():
     rows = measure_rule("sgd", twins(RULES["sgd"]), TINY, SETTINGS, lambda _: None)
-    said = conditions(model="tiny", tensors=2, elements=144, device="cpu", dtype="float32", threads=1, rounds=3)
+    said = conditions(model="tiny", tensors=2, elements=144, device="cpu", dtype="float32", threads=1, rounds=3, load=0)
     result = Result(said, rows, [])
     page = show.markdown(result)
     assert "tiny: 2 tensors" in page

@@ -96,6 +96,8 @@ class RunFolder:
     def begin(self, config: RunConfig, environment: Environment) -> None:
         """Make the folder, drop what an interrupted attempt left, and write what the run will do."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for draft in self.folder.glob("*.tmp"):
+            draft.unlink()
         (self.folder / "metrics.jsonl").write_bytes(b"")
         write_atomically(self.folder / "config.json", config)
         write_atomically(self.folder / "env.json", environment)

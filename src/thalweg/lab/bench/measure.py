@@ -3,6 +3,7 @@
 One rule's subjects are alive together and no other's, which keeps the transformer's run below 4 GiB.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Settings:
 
 def run(settings: Settings, say: Say) -> Result:
     """Measure; `say` is told what is being done."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     torch.set_num_threads(settings.threads)
     shapes = MODELS[settings.model]()
     rows: list[Row] = []
@@ -55,6 +57,7 @@ def run(settings: Settings, say: Say) -> Result:
             dtype=settings.dtype,
             threads=settings.threads,
             rounds=settings.rounds,
+            load=load,
         ),
         rows,
         _compiling(settings, say),

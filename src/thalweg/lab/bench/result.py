@@ -39,6 +39,8 @@ class Conditions:
     elements: int
     dtype: str
     rounds: int
+    load: float
+    """Processes that wanted a core, a minute's average before the run: more than none makes the milliseconds worthless."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Result:
 
 
 def conditions(
-    *, model: str, tensors: int, elements: int, device: str, dtype: str, threads: int, rounds: int
+    *, model: str, tensors: int, elements: int, device: str, dtype: str, threads: int, rounds: int, load: float
 ) -> Conditions:
     """The conditions of a run in this process."""
     machine = environment()
@@ -71,4 +73,5 @@ def conditions(
         elements=elements,
         dtype=dtype,
         rounds=rounds,
+        load=load,
     )

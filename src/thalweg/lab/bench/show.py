@@ -20,7 +20,7 @@ def title(result: Result) -> list[str]:
     c = result.conditions
     return [
         f"{c.model}: {c.tensors} tensors, {c.elements / 1e6:.1f} M {c.dtype} parameters, {c.rounds} rounds",
-        f"{c.date} · {c.device} · {c.processor} · {c.threads} threads",
+        f"{c.date} · {c.device} · {c.processor}, load {c.load:.1f} before · {c.threads} threads",
         f"python {c.python} · " + " · ".join(f"{name} {version}" for name, version in c.versions.items()),
     ]
 
