@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from thalweg.lab.bench import command, show
-from thalweg.lab.bench.compiling import recompiles
+from thalweg.lab.bench.compiling import measure, recompiles
 from thalweg.lab.bench.measure import Settings, measure_rule
 from thalweg.lab.bench.memory import peak_temporaries
 from thalweg.lab.bench.models import MODELS, elements, parameters, small, transformer
@@ -104,6 +104,14 @@ def test_recompiles_are_counted():
             scale(params[0].detach(), self.param_groups[0]["lr"])
 
     assert recompiles(Recompiling(params, lr=0.1)) > 0
+
+
+@pytest.mark.slow
+def test_a_filled_cache_compiles_faster_and_nothing_recompiles():
+    found = measure("adamw", "small", device="cpu", dtype="float32", threads=1)
+    assert found.warm < found.cold
+    assert found.importing < found.warm
+    assert found.recompiles == 0
 
 
 def test_markdown_and_json_say_the_conditions():

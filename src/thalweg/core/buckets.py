@@ -72,19 +72,22 @@ class Plan:
             TypeError: a sparse or complex gradient or parameter.  Nothing has changed then.
         """
         active = [[p for p in group["params"] if p.grad is not None] for group in groups]
-        for p in (p for members in active for p in members):
-            _refuse_unsupported(p, p.grad)
         if self._fingerprint(groups, active, state) != self._key:
+            for p in (p for members in active for p in members):
+                _refuse_unsupported(p, p.grad)
             self.buckets = list(_sort(groups, active, state, rule))
             self._key = self._fingerprint(groups, active, state)
         return self.buckets
 
     @staticmethod
     def _fingerprint(groups: list[Group], active: list[list[Tensor]], state: dict[Tensor, dict[str, Any]]) -> list[Any]:
+        """What the buckets depend on, read on every step: short of the numbers, which may change freely."""
         key: list[Any] = [_form(value) for group in groups for name, value in group.items() if name != "params"]
         for members in active:
-            for p in members:
-                key += (p.data_ptr(), *map(id, state[p].values()))
+            key.append(len(members))
+            key += [p.data_ptr() for p in members]
+            key += [(g.dtype, g.layout) for p in members if (g := p.grad) is not None]
+        key += [id(s) for own in state.values() for s in own.values()]
         return key
 
 
