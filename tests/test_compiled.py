@@ -52,17 +52,19 @@ def test_rows_of_any_shape_share_kernels() -> None:
 
 def test_numbers_are_split_off_the_inner_loop() -> None:
     def step(operands: list[torch.Tensor], numbers: list[torch.Tensor]) -> None:
-        x, (b, t) = operands[0], numbers
-        x.copy_(x / (1 - b**t) + b)
+        b, t = numbers
+        for x in operands:
+            x.copy_(x / (1 - b**t) + b)
 
-    x, b, t = torch.randn(5), torch.tensor(0.5), torch.tensor(3.0)
-    prologue, body = split_numbers(make_fx(step)([x], [b, t]), 1)
+    x, y, b, t = torch.randn(5), torch.randn(7), torch.tensor(0.5), torch.tensor(3.0)
+    prologue, body = split_numbers(make_fx(step)([x, y], [b, t]), 2)
     prepared = prologue(b, t)
-    assert sorted(float(n) for n in prepared) == [0.5, 0.875]
+    assert sorted(float(n) for n in prepared) == [0.5, 1 / 0.875]  # once for both tensors, and ready to multiply with
     assert "pow" not in body.code
-    expected = x / 0.875 + 0.5
-    body(x, *prepared)
-    assert torch.allclose(x, expected)
+    assert "aten.div" not in body.code
+    expected = [z / 0.875 + 0.5 for z in (x, y)]
+    body(x, y, *prepared)
+    assert all(torch.allclose(z, e, rtol=1e-15) for z, e in zip((x, y), expected, strict=True))
 
 
 @pytest.mark.parametrize("run", ["compiled", "auto"])

@@ -29,8 +29,8 @@ class Bucket:
     lanes: list[int]  # the number of each parameter's first element within the optimizer
     state: dict[str, list[Tensor]]  # by name, along ``params``
     counters: dict[str, Tensor]  # the 0-D tensors that all members share: the step count and the rule's own
-    work: list[Any] = field(default_factory=list[Any])  # how ``run`` cuts it up, made at the first step
-    compiled: Any = None  # its kernels, under the strategy of that name
+    calls: list[Any] = field(default_factory=list[Any])  # how ``run`` cuts it up, made at the first step
+    numbers: Any = None  # this step's numbers as kernels take them
 
     def read_numbers(self, shared: dict[str, Tensor]) -> dict[str, Any]:
         """This step's numbers by name: floats; a tensor only where it lives on an accelerator, as ``shared`` ones do."""
@@ -150,7 +150,7 @@ def _form(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple(_form(v) for v in value)  # type: ignore[reportUnknownVariableType]
     if isinstance(value, Tensor):
-        return Tensor
+        return value.device
     return value if isinstance(value, bool | str | None) else value != 0
 
 

@@ -1,15 +1,15 @@
 """One compiled kernel for a pipeline, whatever the number and the sizes of the tensors.
 
-The pipeline is traced once over one tensor of dynamic length, its numbers entering as 0-D tensors.  What depends on numbers
+The pipeline is traced once over a few tensors of dynamic length, its numbers entering as 0-D tensors.  What depends on numbers
 alone (1 − β₂ᵗ, ηλ) is split off the graph and evaluated in float64 once a step; left inside, it would be computed again for
 every vector of elements, which costs three times the whole step.  The rest is one fused loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import islice
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, fx
@@ -20,66 +20,59 @@ from thalweg.core.pipeline import Pipeline
 _aten = torch.ops.aten
 
 
+Operands: TypeAlias = list[Tensor]
+"""Parameter, gradient, the states in order, and the lane where there is one: what one tensor's step works on."""
+
+
 class Kernel:
-    """A pipeline compiled for one number of dimensions, dtype and device.
+    """A pipeline compiled for so many tensors of one number of dimensions, dtype and device.
 
     Raises:
         torch._dynamo.exc.TorchDynamoException: the compiler that was found does not work.
     """
 
-    def __init__(self, pipeline: Pipeline, operands: list[Tensor], names: list[str], numbers: Numbers) -> None:
-        def step(operands: list[Tensor], leaves: list[Tensor]) -> None:
+    def __init__(self, pipeline: Pipeline, sets: list[Operands], names: list[str], numbers: Numbers) -> None:
+        def step(sets: list[Operands], leaves: list[Tensor]) -> None:
             h = numbers.rebuild(leaves)
-            p, g, *state = operands
-            lane = state.pop() if pipeline.stochastic else None
-            pipeline.step(p, g, dict(zip(names, state, strict=True)), h["step"], h, lane)
+            for p, g, *rest in sets:
+                lane = rest.pop() if pipeline.stochastic else None
+                pipeline.step(p, g, dict(zip(names, rest, strict=True)), h["step"], h, lane)
 
-        # Traced and compiled with symbolic sizes on examples whose numbers decide nothing, but whose size tells the
-        # compiler that a loop is worth its threads; unequal sides, or the kernel would be one for squares.
-        sides = (1 << 10, 3 << 9) if operands[0].ndim > 1 else (1 << 20,)
-        examples = [torch.ones(sides if x.ndim else (), dtype=x.dtype, device=x.device) for x in operands]
+        examples = [_example(operands, i) for i, operands in enumerate(sets)]
         graph = make_fx(step, decomposition_table=_PLAIN, tracing_mode="symbolic")(examples, list(numbers.leaves))
-        self.prepare, body = split_numbers(graph, len(examples))
-        self.run: Callable[..., None] = torch.compile(body, fullgraph=True, dynamic=True)
-        self.run(*examples, *self.prepare(*numbers.leaves))
+        prologue, body = split_numbers(graph, sum(map(len, sets)))
+        self._prologue, self._body = prologue.forward, torch.compile(body.forward, fullgraph=True, dynamic=True)
+        self(chain.from_iterable(examples), self.prepare(numbers))
+
+    def prepare(self, numbers: Numbers) -> list[Tensor]:
+        """What the kernel needs of this step's numbers."""
+        return self._prologue(*numbers.leaves)
+
+    def __call__(self, operands: Iterable[Tensor], prepared: list[Tensor]) -> None:
+        """One step of all its tensors, in place."""
+        self._body(*operands, *prepared)
 
 
-class Compiled:
-    """The kernels one bucket uses, and this step's numbers as they take them."""
+def _example(operands: Operands, i: int) -> Operands:
+    """Tensors to trace and compile with.
 
-    def __init__(self, pipeline: Pipeline, names: list[str]) -> None:
-        self._pipeline, self._names = pipeline, names
-        self._numbers: Numbers | None = None
-        self._kernels: dict[Any, Kernel] = {}
-        self._prepared: dict[Kernel, list[Tensor]] = {}
-
-    def begin(self, h: dict[str, Any]) -> None:
-        """Take the numbers of a step."""
-        if self._numbers is None or not self._numbers.fits(h):
-            self._numbers, self._kernels = Numbers(h), {}
-        self._numbers.update(h)
-        self._prepared = {}
-
-    def kernel(self, operands: list[Tensor]) -> Kernel:
-        """The kernel for these operands, made when first asked for and shared by all optimizers of the process."""
-        assert self._numbers is not None, "begin() comes first"
-        key = tuple((x.ndim, x.dtype, x.device.type) for x in operands)
-        if key not in self._kernels:
-            shared = (self._pipeline, self._numbers.shape, key)
-            if shared not in _kernels:
-                _kernels[shared] = Kernel(self._pipeline, operands, self._names, self._numbers)
-            self._kernels[key] = _kernels[shared]
-        return self._kernels[key]
-
-    def step(self, operands: list[Tensor]) -> None:
-        """One step of parameter, gradient, state and lane, in place."""
-        kernel = self.kernel(operands)
-        if kernel not in self._prepared:
-            self._prepared[kernel] = kernel.prepare(*self._numbers.leaves) if self._numbers else []
-        kernel.run(*operands, *self._prepared[kernel])
+    Their numbers decide nothing, their sizes stay symbolic, but tell the compiler that a loop is worth its threads; all are
+    unequal, because equal ones would be taken for one size.
+    """
+    sides = ((1 << 10) + i, (3 << 9) + i)
+    shapes = {0: (), 1: ((1 << 20) + i,)}
+    return [torch.ones(shapes.get(x.ndim, sides), dtype=x.dtype, device=x.device) for x in operands]
 
 
 _kernels: dict[Any, Kernel] = {}
+
+
+def kernel_for(pipeline: Pipeline, sets: list[Operands], names: list[str], numbers: Numbers) -> Kernel:
+    """The kernel for these operands, made when first asked for and shared by all optimizers of the process."""
+    key = (pipeline, numbers.shape, tuple((x.ndim, x.dtype, x.device.type) for operands in sets for x in operands))
+    if key not in _kernels:
+        _kernels[key] = Kernel(pipeline, sets, names, numbers)
+    return _kernels[key]
 
 
 class Numbers:
@@ -89,10 +82,7 @@ class Numbers:
         self.shape = _shape(h)
         self._last: list[Any] = [None] * len(_leaves(h))
         self.leaves = [x if isinstance(x, Tensor) else torch.zeros((), dtype=torch.float64) for x in _leaves(h)]
-
-    def fits(self, h: dict[str, Any]) -> bool:
-        """Whether ``h`` has the names, lengths and places these have."""
-        return self.shape == _shape(h)
+        self.update(h)
 
     def update(self, h: dict[str, Any]) -> None:
         """Take this step's values."""
@@ -130,29 +120,41 @@ def _shape(h: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 def split_numbers(graph: fx.GraphModule, n_operands: int) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Cut a traced step in two: what needs its numbers alone, and the rest, which takes the first part's results."""
-    nodes = list(graph.graph.nodes)
-    placeholders = [n for n in nodes if n.op == "placeholder"]
-    numeric = set(placeholders[n_operands:])
-    for n in nodes:
-        if n.op == "call_function" and n.all_input_nodes and numeric.issuperset(n.all_input_nodes):
-            numeric.add(n)
+    placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
+    calls = [n for n in graph.graph.nodes if n.op == "call_function"]
 
-    parts = {True: fx.Graph(), False: fx.Graph()}
-    copies: dict[bool, dict[fx.Node, fx.Node]] = {True: {}, False: {}}
-    for n in placeholders:
-        copies[n in numeric][n] = parts[n in numeric].placeholder(n.name)
-    crossing = [n for n in nodes if n in numeric and any(user not in numeric for user in n.users)]
-    for n in crossing:
-        copies[False][n] = parts[False].placeholder(n.name)
-    for n in nodes:
-        if n.op not in ("placeholder", "output"):
-            side = n in numeric
-            copies[side][n] = parts[side].node_copy(n, copies[side].__getitem__)
-    parts[True].output([copies[True][n] for n in crossing])
-    parts[False].output(())
-    for part in parts.values():
-        part.eliminate_dead_code()
-    return fx.GraphModule(graph, parts[True]), fx.GraphModule(graph, parts[False])
+    prologue = fx.Graph()
+    numeric = {n: prologue.placeholder(n.name) for n in placeholders[n_operands:]}
+    known: dict[Any, fx.Node] = {}  # the trace computes every number again for each tensor
+    for n in calls:
+        if n.all_input_nodes and all(i in numeric for i in n.all_input_nodes):
+            key = (n.target, *(numeric[x] if isinstance(x, fx.Node) else x for x in n.args), str(n.kwargs))
+            known[key] = numeric[n] = known.get(key) or prologue.node_copy(n, numeric.__getitem__)
+
+    inverses: dict[fx.Node, fx.Node] = {}  # x / c costs several x · (1/c)
+    for n in calls:
+        if n not in numeric and n.target is _aten.div.Tensor and n.args[1] in numeric:
+            c = numeric[cast(fx.Node, n.args[1])]
+            if c not in inverses:
+                inverses[c] = graph.graph.call_function(_aten.reciprocal.default, (n.args[1],))
+                numeric[inverses[c]] = prologue.call_function(_aten.reciprocal.default, (c,))
+            n.target, n.args = _aten.mul.Tensor, (n.args[0], inverses[c])
+
+    body = fx.Graph()
+    mapped = {n: body.placeholder(n.name) for n in placeholders[:n_operands]}
+    entering: dict[fx.Node, fx.Node] = {}
+    for i in (i for n in calls if n not in numeric for i in n.all_input_nodes if i in numeric):
+        if numeric[i] not in entering:
+            entering[numeric[i]] = body.placeholder(i.name)
+        mapped[i] = entering[numeric[i]]
+    for n in calls:
+        if n not in numeric:
+            mapped[n] = body.node_copy(n, mapped.__getitem__)
+
+    prologue.output(list(entering))
+    prologue.eliminate_dead_code()
+    body.output(())
+    return fx.GraphModule(graph, prologue), fx.GraphModule(graph, body)
 
 
 def _lerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ class Pipeline:
             h: hyperparameters, options' numbers and running numbers by name; ``grad_norm`` and ``all_finite`` where used.
             lane: number of the first element within the optimizer (int64, 0-D), for stochastic rounding.
         """
-        w, g = p.to(self.dtype), g.to(self.dtype)
+        w = p.to(self.dtype) if self.widens else p
+        g = g.to(self.dtype) if g.dtype != self.dtype else g
         live = state
         if self.guarded:  # work on copies, and let the flag decide on the device what is written back
             w = w if self.widens else w.clone()

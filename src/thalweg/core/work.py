@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from thalweg.core.buckets import Bucket
 from thalweg.core.tensorlist import TensorList, foreach
+
+Loaded: TypeAlias = tuple[Any, Any, dict[str, Any]]
+"""Parameter, gradient and state as the pipeline takes them: tensors, or lists of them."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,11 @@ class Part:
     span: tuple[int, int] | None = None
 
     def of(self, x: Tensor, like: Tensor, order: tuple[int, ...]) -> Tensor:
-        """This part of ``x``, which is laid out like the parameter ``like``; sharing memory unless ``x`` is not."""
-        if self.form == "whole":
-            return x
-        if x.stride() != like.stride():  # a gradient may come in another layout
-            x = torch.empty_like(like, dtype=x.dtype).copy_(x)
-        x = x if x.ndim < 2 else x.permute(order)
+        """Rows or span of ``x``, which is laid out like the parameter ``like``; sharing memory unless ``x`` is not."""
+        if not (x.is_contiguous() and like.is_contiguous()):
+            if x.stride() != like.stride():  # a gradient may come in another layout
+                x = torch.empty_like(like, dtype=x.dtype).copy_(x)
+            x = x.permute(order)
         shape = (x.shape[0], -1) if self.form == "rows" and x.ndim > 1 else (-1,)
         # Unlike view(), not recorded as a view: torch.compile would guard on the shape of the base.
         x = torch.ops.aten._unsafe_view.default(x, shape)
@@ -42,7 +44,7 @@ class Work:
         self._state = {name: self._take(column) for name, column in bucket.state.items()}
         self.lane = self._lane() if bucket.pipeline.stochastic else None
 
-    def load(self, grads: list[Tensor]) -> tuple[Any, Any, dict[str, Any]]:
+    def load(self, grads: list[Tensor]) -> Loaded:
         """Parameter, gradient and state as the pipeline takes them."""
         return self._p, self._take(grads), self._state
 
@@ -51,7 +53,10 @@ class Work:
 
     def _take(self, column: list[Tensor]) -> Any:
         params, orders = self.bucket.params, self.bucket.orders
-        views = [part.of(column[part.index], params[part.index], orders[part.index]) for part in self.parts]
+        if self.parts[0].form == "whole":  # the parts of a work have one form
+            views = [column[part.index] for part in self.parts]
+        else:
+            views = [part.of(column[part.index], params[part.index], orders[part.index]) for part in self.parts]
         return views[0] if len(views) == 1 else TensorList(views)
 
     def _lane(self) -> Any:
@@ -74,7 +79,7 @@ class Joined:
         self._state = {name: _Buffer(own(column)) for name, column in bucket.state.items()}
         self._g: _Buffer | None = None
 
-    def load(self, grads: list[Tensor]) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def load(self, grads: list[Tensor]) -> Loaded:
         """Parameter, gradient and state as the pipeline takes them."""
         own = [grads[i] for i in self._indices]
         if self._g is None or self._g.joined.dtype != own[0].dtype:
