@@ -13,7 +13,8 @@ from torch import Tensor
 from thalweg.core import pipeline, strategy
 from thalweg.core.options import OPTION_NUMBERS, clip_bound
 from thalweg.core.pipeline import Pipeline
-from thalweg.core.rule import Group, Rule, State
+from thalweg.core.rule import Group, Reach, Rule, State
+from thalweg.core.sharding import is_sharded, local, placement
 
 
 @dataclass(eq=False)
@@ -24,10 +25,11 @@ class Bucket:
     pipeline: Pipeline
     run: str  # the strategy chosen for it
     reason: str  # and why
-    params: list[Tensor]
+    params: list[Tensor]  # as the user holds them
+    local: list[Tensor]  # the parts of them that this process holds: themselves, unless they are sharded
     orders: list[tuple[int, ...]]  # each parameter's dimensions from slow to fast in memory
     lanes: list[int]  # the number of each parameter's first element within the optimizer
-    state: dict[str, list[Tensor]]  # by name, along ``params``
+    state: dict[str, list[Tensor]]  # by name, along ``local``
     counters: dict[str, Tensor]  # the 0-D tensors that all members share: the step count and the rule's own
     calls: list[Any] = field(default_factory=list[Any])  # how ``run`` cuts it up, made at the first step
     numbers: Any = None  # this step's numbers as kernels take them
@@ -38,7 +40,7 @@ class Bucket:
         h = {name: _number(self.group[name]) for name in (*names, *OPTION_NUMBERS)}
         if self.group["clip"] is not None:
             h["clip"] = clip_bound(self.group["clip"])
-        device = self.params[0].device
+        device = self.local[0].device
         return h | {name: x.to(device, non_blocking=True) for name, x in shared.items()}
 
     def advance(self, h: dict[str, Any]) -> None:
@@ -73,8 +75,9 @@ class Plan:
         """
         active = [[p for p in group["params"] if p.grad is not None] for group in groups]
         if self._fingerprint(groups, active, state) != self._key:
-            for p in (p for members in active for p in members):
-                _refuse_unsupported(p, p.grad)
+            for group, members in zip(groups, active, strict=True):
+                for p in members:
+                    _refuse_unsupported(p, p.grad, pipeline.build(rule, group, p.dtype).reach)
             self.buckets = list(_sort(groups, active, state, rule))
             self._key = self._fingerprint(groups, active, state)
         return self.buckets
@@ -85,7 +88,7 @@ class Plan:
         key: list[Any] = [_form(value) for group in groups for name, value in group.items() if name != "params"]
         for members in active:
             key.append(len(members))
-            key += [p.data_ptr() for p in members]
+            key += [local(p).data_ptr() for p in members]
             key += [(g.dtype, g.layout) for p in members if (g := p.grad) is not None]
         key += [id(s) for own in state.values() for s in own.values()]
         return key
@@ -101,9 +104,11 @@ def _sort(
         for p in members:
             made = pipeline.build(rule, group, p.dtype)
             history = tuple(float(state[p][name]) if name in state[p] else r.start for name, r in rule.counters.items())
-            sorted_.setdefault((made, p.device, p.dtype, strategy.layout(p, made.reach), history), []).append(p)
-        for (made, device, _, layout, history), params in sorted_.items():
-            run, reason = strategy.choose(group["run"], device.type, sum(p.numel() for p in params), layout)
+            layout = strategy.layout(local(p), made.reach)
+            sorted_.setdefault((made, p.device, p.dtype, placement(p), layout, history), []).append(p)
+        for (made, device, _, _, layout, history), params in sorted_.items():
+            parts = [local(p) for p in params]
+            run, reason = strategy.choose(group["run"], device.type, sum(p.numel() for p in parts), layout)
             names = [name for name, s in rule.tensors.items() if not s.needs or group[s.needs]]
             counters = {
                 name: torch.tensor(value, dtype=r.dtype, device=device if made.guarded else "cpu")
@@ -120,9 +125,10 @@ def _sort(
                 run,
                 reason,
                 params,
-                [strategy.memory_order(p) for p in params],
+                parts,
+                [strategy.memory_order(p) for p in parts],
                 [lanes[p] for p in params],
-                {name: [state[p][name] for p in params] for name in names},
+                {name: [local(state[p][name]) for p in params] for name in names},
                 counters,
             )
 
@@ -135,7 +141,12 @@ def _adopt(kind: State, s: Tensor | None, p: Tensor, group: Group, dtype: torch.
     return s if (s.dtype, s.device, s.stride()) == (fresh.dtype, fresh.device, fresh.stride()) else fresh.copy_(s)
 
 
-def _refuse_unsupported(p: Tensor, g: Tensor) -> None:
+def _refuse_unsupported(p: Tensor, g: Tensor, reach: Reach) -> None:
+    if is_sharded(p) and reach == "tensor":
+        raise TypeError(
+            f"a parameter of shape {tuple(p.shape)} is sharded, and an option (clip by tensor, centralize, normalize or"
+            " cautious) looks at whole tensors; leave it out, or clip by global norm or value."
+        )
     for what, x in (("gradient", g), ("parameter", p)):
         if x.layout != torch.strided:
             raise TypeError(

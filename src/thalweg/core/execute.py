@@ -77,7 +77,7 @@ def _arrange(bucket: Bucket, grads: list[Tensor], h: dict[str, Any]) -> None:
             if all(min(p.shape, default=0) > 2 for p, *_ in sets):
                 call.kernel = kernel_for(bucket.pipeline, sets, list(bucket.state), bucket.numbers)
     except TorchDynamoException as error:
-        reason = strategy.give_up_compiling(bucket.params[0].device.type, error)
+        reason = strategy.give_up_compiling(bucket.local[0].device.type, error)
         bucket.run, bucket.reason, bucket.numbers = "foreach", reason, None
         bucket.calls = [Call(works) for works in _foreach(bucket)]
 
@@ -90,7 +90,7 @@ def _each(bucket: Bucket) -> Iterator[Sequence[Work | Joined]]:
 
 
 def _foreach(bucket: Bucket) -> Iterator[Sequence[Work | Joined]]:
-    device = bucket.params[0].device.type
+    device = bucket.local[0].device.type
     limit = PIECE.get(device, PIECE_ELSEWHERE)
     if bucket.pipeline.reach == "tensor" or not bucket.state:  # without state there is little to keep in cache
         parts = [Part(i) for i in _sizes(bucket)]
@@ -130,7 +130,7 @@ def _flat(index: int, start: int, stop: int, size: int) -> Part:
 
 def _sizes(bucket: Bucket) -> dict[int, int]:
     """Index and number of elements of the parameters there is something to do for."""
-    return {i: p.numel() for i, p in enumerate(bucket.params) if p.numel()}
+    return {i: p.numel() for i, p in enumerate(bucket.local) if p.numel()}
 
 
 def _by_size(bucket: Bucket) -> tuple[dict[int, int], dict[int, int]]:
@@ -145,7 +145,7 @@ def _batches(bucket: Bucket, parts: list[Part], limit: int) -> Iterator[list[Par
     batch: list[Part] = []
     total = 0
     for part in parts:
-        n = part.span[1] - part.span[0] if part.span else bucket.params[part.index].numel()
+        n = part.span[1] - part.span[0] if part.span else bucket.local[part.index].numel()
         if batch and total + n > limit:
             yield batch
             batch, total = [], 0

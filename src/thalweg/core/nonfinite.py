@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from thalweg.core.sharding import largest_over, local, placement, whole
 from thalweg.core.tensorlist import foreach
 
 
@@ -24,9 +25,14 @@ def global_norm(grads: list[Tensor], order: float = 2.0) -> Tensor:
     device = grads[0].device
     if not norms:
         return torch.zeros((), device=device)
-    return cast(Tensor, torch.stack([n.to(device, non_blocking=True) for n in norms]).norm(order))
+    norms = [whole(n).to(device, non_blocking=True) for n in norms]
+    return cast(Tensor, torch.stack(norms).norm(order))
 
 
 def all_finite(grads: list[Tensor]) -> Tensor:
     """Whether no element is NaN or infinite: a 0-D bool that stays on the device."""
-    return torch.isfinite(global_norm(grads, torch.inf))
+    meshes: dict[Any, list[Tensor]] = {}
+    for g in grads:
+        meshes.setdefault(placement(g), []).append(local(g))
+    largest = [largest_over(where, global_norm(members, torch.inf)) for where, members in meshes.items()]
+    return torch.isfinite(torch.stack([x.to(largest[0].device, non_blocking=True) for x in largest])).all()

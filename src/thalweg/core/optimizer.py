@@ -15,6 +15,7 @@ from thalweg.core.buckets import Plan
 from thalweg.core.gradient import clip_kind
 from thalweg.core.options import DEFAULTS, Options, check, refuse_unknown
 from thalweg.core.rule import Group, Rule
+from thalweg.core.sharding import local
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -99,7 +100,7 @@ class Optimizer(torch.optim.Optimizer):
         for bucket, grads in zip(buckets, gradients, strict=True):
             h = bucket.read_numbers(shared)
             bucket.advance(h)
-            execute.run(bucket, grads, h)
+            execute.run(bucket, [local(g) for g in grads], h)
         # Kernels write through memory that autograd does not know as the parameter's.
         torch.autograd.graph.increment_version([p for bucket in buckets for p in bucket.params])
         return loss
@@ -107,21 +108,21 @@ class Optimizer(torch.optim.Optimizer):
     def _raise_nonfinite(self) -> None:
         """Name the first parameter with a NaN or infinite gradient in a group that asked for it."""
         for i, group in enumerate(self.param_groups):
-            if group["nonfinite"] != "raise":
-                continue
             names = group.get("param_names") or [f"parameter {j} of group {i}" for j in range(len(group["params"]))]
-            for name, p in zip(names, group["params"], strict=True):
-                if p.grad is not None and not torch.isfinite(p.grad).all():
-                    raise FloatingPointError(
-                        f"{type(self).__name__}: the gradient of {name}, shape {tuple(p.shape)}, is not finite; nothing was"
-                        ' changed.  nonfinite="skip" passes over such steps.'
-                    )
+            named = [(n, p) for n, p in zip(names, group["params"], strict=True) if p.grad is not None]
+            if group["nonfinite"] != "raise" or not named or nonfinite.all_finite([p.grad for _, p in named]):
+                continue
+            name, p = next((n, p) for n, p in named if not nonfinite.all_finite([p.grad]))
+            raise FloatingPointError(
+                f"{type(self).__name__}: the gradient of {name}, shape {tuple(p.shape)}, is not finite; nothing was"
+                ' changed.  nonfinite="skip" passes over such steps.'
+            )
 
     def __repr__(self) -> str:
         """torch's, and how each bucket of the last step was executed."""
         lines = [
-            f'run="{b.run}" for {sum(p.numel() for p in b.params):,} {b.params[0].dtype} elements on'
-            f" {b.params[0].device}: {b.reason}"
+            f'run="{b.run}" for {sum(p.numel() for p in b.local):,} {b.local[0].dtype} elements on'
+            f" {b.local[0].device}: {b.reason}"
             for b in self._plan.buckets
         ]
         return "\n".join([super().__repr__(), *(lines or ["run: decided at the first step"])])

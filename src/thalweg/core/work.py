@@ -40,7 +40,7 @@ class Work:
 
     def __init__(self, bucket: Bucket, parts: list[Part]) -> None:
         self.bucket, self.parts = bucket, parts
-        self._p = self._take(bucket.params)
+        self._p = self._take(bucket.local)
         self._state = {name: self._take(column) for name, column in bucket.state.items()}
         self.lane = self._lane() if bucket.pipeline.stochastic else None
 
@@ -52,7 +52,7 @@ class Work:
         """What is left to do when the pipeline is through: nothing."""
 
     def _take(self, column: list[Tensor]) -> Any:
-        params, orders = self.bucket.params, self.bucket.orders
+        params, orders = self.bucket.local, self.bucket.orders
         if self.parts[0].form == "whole":  # the parts of a work have one form
             views = [column[part.index] for part in self.parts]
         else:
@@ -61,7 +61,7 @@ class Work:
 
     def _lane(self) -> Any:
         starts = [self.bucket.lanes[part.index] + (part.span[0] if part.span else 0) for part in self.parts]
-        lanes = [torch.tensor(start, device=self.bucket.params[0].device) for start in starts]
+        lanes = [torch.tensor(start, device=self.bucket.local[0].device) for start in starts]
         return lanes[0] if len(lanes) == 1 else TensorList(lanes)
 
 
@@ -75,7 +75,7 @@ class Joined:
             return [column[i] for i in indices]
 
         self._indices = indices
-        self._p = _Buffer(own(bucket.params))
+        self._p = _Buffer(own(bucket.local))
         self._state = {name: _Buffer(own(column)) for name, column in bucket.state.items()}
         self._g: _Buffer | None = None
 
