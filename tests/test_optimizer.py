@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import STRATEGIES, error, parameters, run_together
-from specs import SPECS
+from specs import SPECS, Spec
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
@@ -123,11 +123,31 @@ def test_saved_counters_are_not_shared() -> None:
     ours = parameters(shapes=[(3,), (4,)])
     optimizer = thalweg.Adam(ours)
     run_together([(optimizer, ours)], steps=3)
-    theirs = [p.detach().clone().requires_grad_() for p in ours]
-    torch_adam = torch.optim.Adam(theirs)
-    torch_adam.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    run_together([(optimizer, ours), (torch_adam, theirs)], steps=3, seed=2)
-    assert error(ours, theirs) <= 1e-12
+    steps = [state["step"] for state in optimizer.state_dict()["state"].values()]
+    assert len({step.data_ptr() for step in steps}) == len(steps)
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if s.oracle.__module__.startswith("torch.")], ids=lambda s: s.id)
+def test_checkpoints_pass_both_ways_between_torch_and_us(spec: Spec) -> None:
+    def both(ours_first: bool) -> float:
+        first, second = parameters(), parameters()
+        pair = [
+            thalweg.create(spec.name, first, lr=spec.lr, **spec.kwargs),
+            spec.oracle(second, lr=spec.lr, **spec.oracle_kwargs),
+        ]
+        runs = list(zip(pair, (first, second), strict=True))
+        (source, here), (target, there) = runs if ours_first else runs[::-1]
+        run_together([(source, here)], steps=3)
+        saved = copy.deepcopy(source.state_dict())
+        saved["param_groups"] = target.state_dict()["param_groups"]  # torch keeps options of its own in there
+        with torch.no_grad():
+            for p, q in zip(there, here, strict=True):
+                p.copy_(q)
+        target.load_state_dict(saved)
+        run_together(runs, steps=3, seed=2)
+        return error(first, second)
+
+    assert max(both(ours_first=True), both(ours_first=False)) <= 1e-12
 
 
 def test_closure_is_evaluated_with_gradients_and_its_loss_returned() -> None:
@@ -174,6 +194,15 @@ def test_auto_compiles_large_models(monkeypatch: pytest.MonkeyPatch) -> None:
     assert strategy.choose("auto", "cpu", 1 << 23, "regular")[0] in ("compiled", "foreach")
     monkeypatch.setattr(strategy, "compiler_missing", lambda device: None)
     assert strategy.choose("auto", "cpu", 1 << 23, "regular")[0] == "compiled"
+
+
+def test_auto_compiles_no_step_that_is_one_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategy, "WORTH_COMPILING", 10)
+    for kwargs, run in (({}, "foreach"), ({"momentum": 0.9}, "compiled"), ({"weight_decay": 0.1}, "compiled")):
+        params = parameters(shapes=[(200, 100)])
+        optimizer = thalweg.SGD(params, **kwargs)
+        run_together([(optimizer, params)], steps=1)
+        assert f'run="{run}"' in repr(optimizer)
 
 
 def test_a_missing_compiler_is_a_notice(monkeypatch: pytest.MonkeyPatch) -> None:

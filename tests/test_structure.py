@@ -63,8 +63,9 @@ def test_the_core_names_no_rule() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
 def test_files_keep_to_their_length(file: Path) -> None:
-    budget = {"pipeline.py": 100, "tensorlist.py": 150}.get(file.name, 400)
-    assert len(file.read_text().splitlines()) <= budget
+    assert len(file.read_text().splitlines()) <= 400
+    budget = {"pipeline.py": 80, "tensorlist.py": 150}.get(file.name, 400)
+    assert code_lines(ast.parse(file.read_text())) <= budget
 
 
 def code_lines(node: ast.AST) -> int:

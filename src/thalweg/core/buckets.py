@@ -103,12 +103,14 @@ def _sort(
         sorted_: dict[Any, list[Tensor]] = {}
         for p in members:
             made = pipeline.build(rule, group, p.dtype)
-            history = tuple(float(state[p][name]) if name in state[p] else r.start for name, r in rule.counters.items())
+            history = tuple(_count(state[p], name, r.start) for name, r in rule.counters.items())
             layout = strategy.layout(local(p), made.reach)
             sorted_.setdefault((made, p.device, p.dtype, placement(p), layout, history), []).append(p)
         for (made, device, _, _, layout, history), params in sorted_.items():
             parts = [local(p) for p in params]
-            run, reason = strategy.choose(group["run"], device.type, sum(p.numel() for p in parts), layout)
+            run, reason = strategy.choose(
+                group["run"], device.type, sum(p.numel() for p in parts), layout, one_pass=made.one_pass
+            )
             names = [name for name, s in rule.tensors.items() if not s.needs or group[s.needs]]
             counters = {
                 name: torch.tensor(value, dtype=r.dtype, device=device if made.guarded else "cpu")
@@ -131,6 +133,13 @@ def _sort(
                 {name: [local(state[p][name]) for p in params] for name in names},
                 counters,
             )
+
+
+def _count(own: dict[str, Any], name: str, start: float) -> float:
+    """A counter's value.  State without a step count, as torch's SGD keeps it, is past its first step: all that matters."""
+    if name in own:
+        return float(own[name])
+    return max(start, 1.0) if own and name == "step" else start
 
 
 def _adopt(kind: State, s: Tensor | None, p: Tensor, group: Group, dtype: torch.dtype) -> Tensor:

@@ -40,6 +40,13 @@ class Pipeline:
         parts = (*self.gradient, self.rule, *self.update, *self.decay, self.average)
         return "tensor" if any(part.reach == "tensor" for part in parts) else "element"
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether there is nothing to fuse: no state, no option, the gradient added as it is."""
+        return not (self.rule.tensors.keys() - dict(self.switches)) and not (
+            self.gradient or self.update or self.decay or self.widens or self.guarded
+        )
+
     def step(self, p: Any, g: Any, state: dict[str, Any], t: Scalar, h: dict[str, Any], lane: Any = None) -> None:
         """Move ``p`` and ``state`` by one step, in place.
 
