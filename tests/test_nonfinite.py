@@ -66,6 +66,15 @@ def test_raise_names_the_parameter_and_changes_nothing(run: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(everything(optimizer, params), kept, strict=True))
 
 
+def test_raise_in_the_first_step_makes_no_state() -> None:
+    p = torch.ones(3).requires_grad_()
+    p.grad = torch.full_like(p, float("nan"))
+    optimizer = thalweg.AdamW([p], nonfinite="raise")
+    with pytest.raises(FloatingPointError):
+        optimizer.step()
+    assert not optimizer.state
+
+
 def test_propagate_is_the_default_and_propagates() -> None:
     p = torch.ones(3).requires_grad_()
     p.grad = torch.tensor([1.0, float("nan"), 1.0])

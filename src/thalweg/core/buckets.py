@@ -144,10 +144,10 @@ def _count(own: dict[str, Any], name: str, start: float) -> float:
 
 def _adopt(kind: State, s: Tensor | None, p: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
     """The state tensor: made new, or the given one in the dtype and memory layout that the pipeline needs."""
+    if s is not None and (s.dtype, s.device, s.stride()) == (dtype, p.device, p.stride()):
+        return s
     fresh = kind.create(p, group, dtype)
-    if s is None:
-        return fresh
-    return s if (s.dtype, s.device, s.stride()) == (fresh.dtype, fresh.device, fresh.stride()) else fresh.copy_(s)
+    return fresh if s is None else fresh.copy_(s)
 
 
 def _refuse_unsupported(p: Tensor, g: Tensor, reach: Reach) -> None:

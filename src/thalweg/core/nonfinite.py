@@ -29,6 +29,11 @@ def global_norm(grads: list[Tensor], order: float = 2.0) -> Tensor:
     return cast(Tensor, torch.stack(norms).norm(order))
 
 
+def is_checkable(g: Tensor | None) -> bool:
+    """Whether there is a gradient of a kind that a step takes; any other is refused elsewhere."""
+    return g is not None and g.layout == torch.strided and g.is_floating_point()
+
+
 def all_finite(grads: list[Tensor]) -> Tensor:
     """Whether no element is NaN or infinite: a 0-D bool that stays on the device."""
     meshes: dict[Any, list[Tensor]] = {}

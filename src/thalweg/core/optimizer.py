@@ -85,13 +85,13 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._raise_nonfinite()
         buckets = self._plan.refresh(self.param_groups, self.state, self.rule)
         if not buckets:
             return loss
 
         gradients = [[p.grad for p in bucket.params if p.grad is not None] for bucket in buckets]
         every = [g for grads in gradients for g in grads]
-        self._raise_nonfinite()
         shared: dict[str, Tensor] = {}
         if any(clip_kind(group["clip"]) == "global_norm" for group in self.param_groups):
             shared["grad_norm"] = nonfinite.global_norm(every)
@@ -109,7 +109,7 @@ class Optimizer(torch.optim.Optimizer):
         """Name the first parameter with a NaN or infinite gradient in a group that asked for it."""
         for i, group in enumerate(self.param_groups):
             names = group.get("param_names") or [f"parameter {j} of group {i}" for j in range(len(group["params"]))]
-            named = [(n, p) for n, p in zip(names, group["params"], strict=True) if p.grad is not None]
+            named = [(n, p) for n, p in zip(names, group["params"], strict=True) if nonfinite.is_checkable(p.grad)]
             if group["nonfinite"] != "raise" or not named or nonfinite.all_finite([p.grad for _, p in named]):
                 continue
             name, p = next((n, p) for n, p in named if not nonfinite.all_finite([p.grad]))
