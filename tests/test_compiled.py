@@ -83,7 +83,7 @@ p = torch.ones(20_000).requires_grad_(); p.grad = torch.ones_like(p)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for _ in range(2):
-        optimizer = thalweg.SGD([p], lr=0.5, run={run!r})
+        optimizer = thalweg.SGD([p], lr=0.5, momentum=0.9, run={run!r})
         optimizer.step()
 assert torch.equal(p, torch.zeros_like(p)), p
 notices = [str(w.message) for w in caught if 'running as "foreach"' in str(w.message)]

@@ -2,7 +2,7 @@
 
 import sys
 
-LAB = frozenset({"jinja2", "joblib", "numpy", "pandas", "plotly", "pydantic", "rich", "scipy", "sklearn", "typer"})
+LAB = frozenset({"jinja2", "joblib", "numpy", "plotly", "pydantic", "rich", "scipy", "sklearn", "typer"})
 """Import names of what the extra ``lab`` installs."""
 
 

@@ -19,7 +19,6 @@ from thalweg.core.pipeline import Pipeline
 
 _aten = torch.ops.aten
 
-
 Operands: TypeAlias = list[Tensor]
 """Parameter, gradient, the states in order, and the lane where there is one: what one tensor's step works on."""
 
@@ -59,8 +58,8 @@ def _example(operands: Operands, i: int) -> Operands:
     Their numbers decide nothing, their sizes stay symbolic, but tell the compiler that a loop is worth its threads; all are
     unequal, because equal ones would be taken for one size.
     """
-    sides = ((1 << 10) + i, (3 << 9) + i)
-    shapes = {0: (), 1: ((1 << 20) + i,)}
+    sides = ((3 << 7) + i, (1 << 9) + i)
+    shapes = {0: (), 1: ((1 << 17) + i,)}
     return [torch.ones(shapes.get(x.ndim, sides), dtype=x.dtype, device=x.device) for x in operands]
 
 

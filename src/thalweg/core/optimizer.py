@@ -108,9 +108,11 @@ class Optimizer(torch.optim.Optimizer):
     def _raise_nonfinite(self) -> None:
         """Name the first parameter with a NaN or infinite gradient in a group that asked for it."""
         for i, group in enumerate(self.param_groups):
+            if group["nonfinite"] != "raise":
+                continue
             names = group.get("param_names") or [f"parameter {j} of group {i}" for j in range(len(group["params"]))]
             named = [(n, p) for n, p in zip(names, group["params"], strict=True) if nonfinite.is_checkable(p.grad)]
-            if group["nonfinite"] != "raise" or not named or nonfinite.all_finite([p.grad for _, p in named]):
+            if not named or nonfinite.all_finite([p.grad for _, p in named]):
                 continue
             name, p = next((n, p) for n, p in named if not nonfinite.all_finite([p.grad]))
             raise FloatingPointError(
