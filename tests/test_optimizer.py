@@ -279,8 +279,11 @@ def test_wrong_parameters() -> None:
         thalweg.AdamW(P[0])
     with pytest.raises(TypeError):
         thalweg.AdamW(["weight"])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="twice"):
-        thalweg.AdamW([P[0], P[0]])
+    for twice in ([P[0], P[0]], [("a", P[0]), ("b", P[0])]):
+        with pytest.raises(ValueError, match="twice"):
+            thalweg.AdamW(twice)
+    with pytest.raises(TypeError, match="ordered"):
+        thalweg.AdamW([{"params": set(P)}])
     with pytest.raises(ValueError, match="more than one parameter group"):
         thalweg.AdamW([{"params": P}, {"params": P}])
 

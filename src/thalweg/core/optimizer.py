@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, ClassVar, Unpack, overload
+from typing import Any, ClassVar, Unpack, cast, overload
 
 import torch
 from torch import Tensor
@@ -46,9 +46,10 @@ class Optimizer(torch.optim.Optimizer):
         ]
         refuse_unknown(owner, misspelt, self.defaults)  # any other name is the user's own, as torch allows
         check(owner, self.rule, self.defaults | param_group)
-        params = param_group["params"] = _listed(param_group["params"])
-        if len({id(p) for p in params}) < len(params):
-            raise ValueError(f"{owner}: a parameter group lists a parameter twice.")
+        if not isinstance(params := param_group["params"], Tensor | set):  # torch refuses sets, which have no order
+            param_group["params"] = listed = list(params)
+            if len(set(map(id, _tensors(listed)))) < len(listed):
+                raise ValueError(f"{owner}: a parameter group lists a parameter twice; give each once.")
         super().add_param_group(param_group)
         self._plan = Plan()
 
@@ -130,6 +131,6 @@ class Optimizer(torch.optim.Optimizer):
         return "\n".join([super().__repr__(), *(lines or ["run: decided at the first step"])])
 
 
-def _listed(params: Any) -> list[Any]:
-    """A group's parameters as a list, which can be walked twice; what is not a parameter torch refuses by name."""
-    return [params] if isinstance(params, Tensor) else list(params)
+def _tensors(params: list[Any]) -> list[Tensor]:
+    """The parameters of a list that may give their names."""
+    return [cast("tuple[str, Tensor]", p)[1] if isinstance(p, tuple) else p for p in params]
