@@ -42,12 +42,13 @@ def test_no_recompilation_while_numbers_and_lengths_change() -> None:
 
 def test_rows_of_any_shape_share_kernels() -> None:
     options = {"centralize": 1.0, "normalize": 1.0, "cautious": True}
-    before = compilations()
-    for shapes in ([(8, 5), (30, 20), (4, 3, 3, 3), (50,)], [(9, 7), (11, 3, 5), (1000,), (3, 2), (5, 1), (1, 5)]):
+    counts: list[int] = [compilations()]
+    for shapes in ([(8, 5), (50,)], [(30, 20), (4, 3, 3, 3)], [(9, 7), (11, 3, 5), (1000,), (3, 2), (5, 1), (1, 5)]):
         params = parameters(shapes=shapes)
         optimizer = thalweg.SGD(params, run="compiled", **options)
         run_together([(optimizer, params)], steps=2)
-    assert compilations() == before + 2  # matrices and vectors
+        counts.append(compilations())
+    assert counts[0] < counts[1] == counts[2] == counts[3]
 
 
 def test_numbers_are_split_off_the_inner_loop() -> None:

@@ -40,7 +40,8 @@ class Kernel:
         examples = [_example(operands, i) for i, operands in enumerate(sets)]
         graph = make_fx(step, decomposition_table=_PLAIN, tracing_mode="symbolic")(examples, list(numbers.leaves))
         prologue, body = split_numbers(graph, sum(map(len, sets)))
-        self._prologue, self._body = prologue.forward, torch.compile(body.forward, fullgraph=True, dynamic=True)
+        self._prologue = prologue.forward
+        self._body = cut_at_reductions(body)
         self(chain.from_iterable(examples), self.prepare(numbers))
 
     def prepare(self, numbers: Numbers) -> list[Tensor]:
@@ -154,6 +155,60 @@ def split_numbers(graph: fx.GraphModule, n_operands: int) -> tuple[fx.GraphModul
     prologue.eliminate_dead_code()
     body.output(())
     return fx.GraphModule(graph, prologue), fx.GraphModule(graph, body)
+
+
+_REDUCTIONS = frozenset(
+    (
+        _aten.amax.default,
+        _aten.linalg_vector_norm.default,
+        _aten.mean.default,
+        _aten.mean.dim,
+        _aten.std.correction,
+        _aten.sum.default,
+        _aten.sum.dim_IntList,
+        _aten.var.correction,
+    )
+)
+
+
+def cut_at_reductions(body: fx.GraphModule) -> Callable[..., None]:
+    """The body as one compiled function for each stretch between a reduction and the first use of its result.
+
+    torch's CPU backend breaks on some graphs that it may fuse across reductions (a KeyError for a buffer, torch 2.13); a mean
+    has to be finished before it is used in any case.  A body without reductions stays in one piece, one loop over memory.
+    """
+    names = [n.name for n in body.graph.nodes if n.op == "placeholder"]
+    stretches: list[list[fx.Node]] = [[]]
+    for n in (n for n in body.graph.nodes if n.op == "call_function"):
+        if any(i.target in _REDUCTIONS for i in n.all_input_nodes if i in stretches[-1]):
+            stretches.append([])
+        stretches[-1].append(n)
+
+    steps: list[tuple[Callable[..., Any], list[str], list[str]]] = []
+    for k, nodes in enumerate(stretches):
+        graph = fx.Graph()
+        inputs = dict.fromkeys(i for n in nodes for i in n.all_input_nodes if i not in nodes)
+        mapped = {i: graph.placeholder(i.name) for i in inputs}
+        for n in nodes:
+            mapped[n] = graph.node_copy(n, mapped.__getitem__)
+        later = {i for rest in stretches[k + 1 :] for n in rest for i in n.all_input_nodes}
+        results = [n for n in nodes if n in later]
+        graph.output(tuple(mapped[n] for n in results))
+        steps.append((_compiled(fx.GraphModule(body, graph)), [i.name for i in inputs], [n.name for n in results]))
+
+    if len(steps) == 1:
+        return _compiled(body)
+
+    def run(*operands: Tensor) -> None:
+        values = dict(zip(names, operands, strict=True))
+        for function, inputs, results in steps:
+            values |= zip(results, function(*(values[name] for name in inputs)), strict=True)
+
+    return run
+
+
+def _compiled(graph: fx.GraphModule) -> Callable[..., Any]:
+    return torch.compile(graph.forward, fullgraph=True, dynamic=True)
 
 
 def _lerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:

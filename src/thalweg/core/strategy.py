@@ -49,10 +49,13 @@ def compiler_missing(device: str) -> str | None:
 
 
 def give_up_compiling(device: str, error: Exception) -> str:
-    """Warn that what was found to compile with does not work, remember it for this process, and return the reason."""
+    """Warn that a kernel could not be made, and return the reason; do not try again if the compiler itself is at fault."""
+    from torch._inductor.exc import CppCompileError
+
     reason = f"compiling failed ({str(error).strip().splitlines()[0]})"
     warnings.warn(f'{reason}; running as "foreach".', stacklevel=2)
-    _broken[device] = reason
+    if isinstance(getattr(error, "inner_exception", None), CppCompileError):
+        _broken[device] = reason
     return reason
 
 
