@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -168,7 +168,7 @@ def _refuse_unsupported(p: Tensor, g: Tensor, reach: Reach) -> None:
 def _form(value: Any) -> Any:
     """What of a group's entry decides the pipeline: which choice it is, or whether a number is zero."""
     if isinstance(value, tuple | list):
-        return tuple(_form(v) for v in value)  # type: ignore[reportUnknownVariableType]
+        return tuple(map(_form, cast("tuple[Any, ...]", value)))
     if isinstance(value, Tensor):
         return value.device
     return value if isinstance(value, bool | str | None) else value != 0
@@ -176,5 +176,5 @@ def _form(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     if isinstance(value, tuple | list):
-        return tuple(_number(v) for v in value)  # type: ignore[reportUnknownVariableType]
+        return tuple(map(_number, cast("tuple[Any, ...]", value)))
     return value.item() if isinstance(value, Tensor) and value.device.type == "cpu" else value

@@ -183,6 +183,8 @@ def cut_at_reductions(body: fx.GraphModule) -> Callable[..., None]:
         if any(i.target in _REDUCTIONS for i in n.all_input_nodes if i in stretches[-1]):
             stretches.append([])
         stretches[-1].append(n)
+    if len(stretches) == 1:
+        return _compiled(body)
 
     steps: list[tuple[Callable[..., Any], list[str], list[str]]] = []
     for k, nodes in enumerate(stretches):
@@ -195,9 +197,6 @@ def cut_at_reductions(body: fx.GraphModule) -> Callable[..., None]:
         results = [n for n in nodes if n in later]
         graph.output(tuple(mapped[n] for n in results))
         steps.append((_compiled(fx.GraphModule(body, graph)), [i.name for i in inputs], [n.name for n in results]))
-
-    if len(steps) == 1:
-        return _compiled(body)
 
     def run(*operands: Tensor) -> None:
         values = dict(zip(names, operands, strict=True))

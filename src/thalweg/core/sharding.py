@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 
-def local(x: Tensor) -> Tensor:
+def local(x: Any) -> Tensor:
     """The part of ``x`` that this process holds, sharing its memory; an ordinary tensor is its own part."""
-    return x.to_local() if is_sharded(x) else x  # type: ignore[operator]
+    return x.to_local() if is_sharded(x) else x
 
 
-def is_sharded(x: Tensor) -> bool:
+def is_sharded(x: Any) -> bool:
     """Whether ``x`` is a DTensor, found without importing torch.distributed."""
     return type(x) not in (Tensor, torch.nn.Parameter) and hasattr(x, "to_local")
 
 
-def whole(x: Tensor) -> Tensor:
+def whole(x: Any) -> Tensor:
     """A reduced number as every process sees it."""
-    return x.full_tensor() if is_sharded(x) else x  # type: ignore[operator]
+    return x.full_tensor() if is_sharded(x) else x
 
 
 def largest_over(where: tuple[Any, ...] | None, x: Tensor) -> Tensor:

@@ -96,7 +96,8 @@ class SGD(Optimizer, rule=sgd):
         super().add_param_group(param_group)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    # One signature for both of torch's overloads, with and without a closure.
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step; with ``nesterov="lookahead"`` the closure is evaluated at p − ημv."""
         ahead = [group for group in self.param_groups if group["nesterov"] == "lookahead"]
         if not ahead:
