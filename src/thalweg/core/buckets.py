@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any, cast
+from zlib import crc32
 
 import torch
 from torch import Tensor
 
 from thalweg.core import pipeline, strategy
+from thalweg.core.names import describe, without_wrappers
 from thalweg.core.options import OPTION_NUMBERS, clip_bound
 from thalweg.core.pipeline import Pipeline
-from thalweg.core.rule import Group, Reach, Rule, State
-from thalweg.core.sharding import is_sharded, local, placement
+from thalweg.core.rule import Group, Rule, Scalar, State
+from thalweg.core.sharding import first_element, is_sharded, local, placement
+
+
+@dataclass(eq=False)
+class Counter:
+    """A number in the state of every member of a bucket: one 0-D tensor, read from memory only if others wrote it."""
+
+    tensor: Tensor
+    _value: float = 0.0
+    _version: int = -1  # of the tensor's memory when the value was taken
+
+    def read(self, flag: Tensor | None) -> Scalar:
+        """The value: a float, or where a ``flag`` guards it, which only the device knows, a 0-D tensor."""
+        if flag is not None:
+            return self.tensor.double()
+        if self._version != self.tensor._version:
+            self._value, self._version = self.tensor.item(), self.tensor._version
+        return self._value
+
+    def write(self, value: Scalar, flag: Tensor | None) -> None:
+        """Take the next value, if the flag is true."""
+        if flag is not None:
+            self.tensor.copy_(torch.where(flag, value, self.tensor))
+        else:
+            self.tensor.fill_(value)
+            self._value, self._version = float(value), self.tensor._version
 
 
 @dataclass(eq=False)
@@ -26,11 +52,12 @@ class Bucket:
     run: str  # the strategy chosen for it
     reason: str  # and why
     params: list[Tensor]  # as the user holds them
-    local: list[Tensor]  # the parts of them that this process holds: themselves, unless they are sharded
+    part: Callable[[Tensor], Tensor]  # what of a tensor the pipeline works on: the part held here, or all of a DTensor
+    local: list[Tensor]  # that part of each parameter
     orders: list[tuple[int, ...]]  # each parameter's dimensions from slow to fast in memory
-    lanes: list[int]  # the number of each parameter's first element within the optimizer
+    lanes: list[int]  # the number of each parameter's first element here, of which stochastic rounding makes its noise
     state: dict[str, list[Tensor]]  # by name, along ``local``
-    counters: dict[str, Tensor]  # the 0-D tensors that all members share: the step count and the rule's own
+    counters: dict[str, Counter]  # the numbers that all members share: the step count and the rule's own
     calls: list[Any] = field(default_factory=list[Any])  # how ``run`` cuts it up, made at the first step
     numbers: Any = None  # this step's numbers as kernels take them
 
@@ -46,18 +73,14 @@ class Bucket:
     def advance(self, h: dict[str, Any]) -> None:
         """Move the counters one step on and put their new values into ``h``.
 
-        They are read and written on the host; guarded by a flag that only the device knows, they live on the device.
+        They live on the host; guarded by a flag that only the device knows, on the device.
         """
         flag = h["all_finite"] if self.pipeline.guarded else None
-        t = 1 + (self.counters["step"].item() if flag is None else self.counters["step"].double())
+        t = 1 + self.counters["step"].read(flag)
         for name, recurrence in self.pipeline.rule.counters.items():
             counter = self.counters[name]
-            if flag is None:
-                h[name] = recurrence.advance(counter.item(), t, **h)
-                counter.fill_(h[name])
-            else:
-                h[name] = recurrence.advance(counter.double(), t, **h)
-                counter.copy_(torch.where(flag, h[name], counter))
+            h[name] = recurrence.advance(counter.read(flag), t, **h)
+            counter.write(h[name], flag)
 
 
 class Plan:
@@ -71,13 +94,15 @@ class Plan:
         """The buckets of all parameters that have a gradient.
 
         Raises:
-            TypeError: a sparse or complex gradient or parameter.  Nothing has changed then.
+            TypeError: a sparse or complex gradient or parameter.
+            ValueError: a gradient or state of another shape or device than its parameter's.  Nothing has changed then.
         """
         active = [[p for p in group["params"] if p.grad is not None] for group in groups]
         if self._fingerprint(groups, active, state) != self._key:
-            for group, members in zip(groups, active, strict=True):
-                for p in members:
-                    _refuse_unsupported(p, p.grad, pipeline.build(rule, group, p.dtype).reach)
+            for i, group in enumerate(groups):
+                for j, p in enumerate(group["params"]):
+                    if p.grad is not None:
+                        _refuse_unsupported(lambda i=i, j=j: describe(groups, i, j), p, p.grad, state.get(p, {}), rule)
             self.buckets = list(_sort(groups, active, state, rule))
             self._key = self._fingerprint(groups, active, state)
         return self.buckets
@@ -97,49 +122,61 @@ class Plan:
 def _sort(
     groups: list[Group], active: list[list[Tensor]], state: dict[Tensor, dict[str, Any]], rule: Rule
 ) -> Iterator[Bucket]:
-    every = [p for group in groups for p in group["params"]]
-    lanes = dict(zip(every, accumulate((p.numel() for p in every), initial=0), strict=False))
+    lanes = _lanes(groups)
     for group, members in zip(groups, active, strict=True):
         sorted_: dict[Any, list[Tensor]] = {}
         for p in members:
             made = pipeline.build(rule, group, p.dtype)
-            history = tuple(_count(state[p], name, r.start) for name, r in rule.counters.items())
-            layout = strategy.layout(local(p), made.reach)
+            history = tuple(float(state[p].get(name, r.start)) for name, r in rule.counters.items())
+            as_whole = is_sharded(p) and made.reach == "tensor"
+            layout = "sharded" if as_whole else strategy.layout(local(p), made.reach)
             sorted_.setdefault((made, p.device, p.dtype, placement(p), layout, history), []).append(p)
         for (made, device, _, _, layout, history), params in sorted_.items():
-            parts = [local(p) for p in params]
+            part = _itself if layout == "sharded" else local
+            parts = [part(p) for p in params]
             run, reason = strategy.choose(
                 group["run"], device.type, sum(p.numel() for p in parts), layout, one_pass=made.one_pass
             )
             names = [name for name, s in rule.tensors.items() if not s.needs or group[s.needs]]
             counters = {
-                name: torch.tensor(value, dtype=r.dtype, device=device if made.guarded else "cpu")
+                name: Counter(torch.tensor(value, dtype=r.dtype, device=device if made.guarded else "cpu"))
                 for (name, r), value in zip(rule.counters.items(), history, strict=True)
             }
             for p in params:
                 state[p] |= {
                     name: _adopt(rule.tensors[name], state[p].get(name), p, group, made.dtype) for name in names
                 }
-                state[p] |= counters
+                state[p] |= {name: counter.tensor for name, counter in counters.items()}
             yield Bucket(
                 group,
                 made,
                 run,
                 reason,
                 params,
+                part,
                 parts,
                 [strategy.memory_order(p) for p in parts],
                 [lanes[p] for p in params],
-                {name: [local(state[p][name]) for p in params] for name in names},
+                {name: [part(state[p][name]) for p in params] for name in names},
                 counters,
             )
 
 
-def _count(own: dict[str, Any], name: str, start: float) -> float:
-    """A counter's value.  State without a step count, as torch's SGD keeps it, is past its first step: all that matters."""
-    if name in own:
-        return float(own[name])
-    return max(start, 1.0) if own and name == "step" else start
+def _lanes(groups: list[Group]) -> dict[Tensor, int]:
+    """Where each parameter's elements are numbered from: by its name, so that their order may change, or by its place."""
+    lanes: dict[Tensor, int] = {}
+    place = 0
+    for group in groups:
+        names = group.get("param_names", [None] * len(group["params"]))
+        for p, name in zip(group["params"], names, strict=True):
+            start = place if name is None else crc32(without_wrappers(name).encode())
+            lanes[p] = start + first_element(p)
+            place += p.numel()
+    return lanes
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
 
 
 def _adopt(kind: State, s: Tensor | None, p: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
@@ -150,19 +187,20 @@ def _adopt(kind: State, s: Tensor | None, p: Tensor, group: Group, dtype: torch.
     return fresh if s is None else fresh.copy_(s)
 
 
-def _refuse_unsupported(p: Tensor, g: Tensor, reach: Reach) -> None:
-    if is_sharded(p) and reach == "tensor":
-        raise TypeError(
-            f"a parameter of shape {tuple(p.shape)} is sharded, and an option (clip by tensor, centralize, normalize or"
-            " cautious) looks at whole tensors; leave it out, or clip by global norm or value."
-        )
+def _refuse_unsupported(name: Callable[[], str], p: Tensor, g: Tensor, own: dict[str, Tensor], rule: Rule) -> None:
     for what, x in (("gradient", g), ("parameter", p)):
         if x.layout != torch.strided:
-            raise TypeError(
-                f"a {what} of shape {tuple(x.shape)} is sparse ({x.layout}); pass it dense: grad.to_dense()."
-            )
+            raise TypeError(f"the {what} of {name()} is sparse ({x.layout}); pass it dense: grad.to_dense().")
         if not x.is_floating_point():
-            raise TypeError(f"a {what} of shape {tuple(x.shape)} is {x.dtype}; only real floating-point is supported.")
+            raise TypeError(f"the {what} of {name()} is {x.dtype}; only real floating-point is supported.")
+    if g.device != p.device:
+        raise ValueError(f"the gradient of {name()} is on {g.device}, the parameter on {p.device}; move it there.")
+    for what, x in {"gradient": g, **{n: own[n] for n in rule.tensors if n in own}}.items():
+        if x.shape != p.shape:
+            raise ValueError(
+                f"the {what} of {name()} has shape {tuple(x.shape)}, the parameter {tuple(p.shape)}; a parameter that was"
+                " given another shape needs a new optimizer."
+            )
 
 
 def _form(value: Any) -> Any:

@@ -13,20 +13,20 @@ from thalweg.core.tensorlist import foreach
 
 def global_norm(grads: list[Tensor], order: float = 2.0) -> Tensor:
     """The norm over all elements of all gradients, accumulated in float32 or wider: 0-D, on the first one's device."""
-    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    alike: dict[Any, list[Tensor]] = {}
     for g in grads:
         if g.numel():
-            by_dtype.setdefault(g.dtype, []).append(g)
+            alike.setdefault((g.dtype, placement(g)), []).append(g)
     norms: list[Tensor] = [
         norm
-        for dtype, members in by_dtype.items()
+        for (dtype, _), members in alike.items()
         for norm in foreach("norm")(members, order, dtype=torch.promote_types(dtype, torch.float32))
     ]
     device = grads[0].device
     if not norms:
         return torch.zeros((), device=device)
     norms = [whole(n).to(device, non_blocking=True) for n in norms]
-    return cast(Tensor, torch.stack(norms).norm(order))
+    return cast(Tensor, torch.stack(norms).sort().values.norm(order))  # the same bits in any order of the parameters
 
 
 def is_checkable(g: Tensor | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, ClassVar, Unpack, cast, overload
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from thalweg.core import execute, nonfinite
+from thalweg.core import checkpoint, execute, nonfinite
 from thalweg.core.buckets import Plan
 from thalweg.core.gradient import clip_kind
+from thalweg.core.names import describe
 from thalweg.core.options import DEFAULTS, Options, check, refuse_unknown
 from thalweg.core.rule import Group, Rule
-from thalweg.core.sharding import local
+from thalweg.core.sharding import spread
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -62,10 +63,25 @@ class Optimizer(torch.optim.Optimizer):
                 group.setdefault(name, value)
 
     def state_dict(self) -> dict[str, Any]:
-        """torch's state dict.  Counters, which many parameters share in memory, are given to each as its own tensor."""
-        saved = super().state_dict()
-        own = {i: {n: s[n].clone() for n in self.rule.counters} for i, s in saved["state"].items() if s}
-        return saved | {"state": {i: s | own.get(i, {}) for i, s in saved["state"].items()}}
+        """torch's state dict, which torch's optimizer of the same rule loads too."""
+        return checkpoint.saved(super().state_dict(), self.rule)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue where a run of the same rule was saved, by this class or by torch's: bit for bit, if it was this one.
+
+        Parameters are matched by name if both sides have names (``AdamW(model.named_parameters())``), else by order; names
+        may differ by what DDP, ``torch.compile`` and FSDP put before them.  As in torch, the saved hyperparameters replace
+        those the optimizer was made with; what was not saved keeps its value.  State keeps its dtype: float32 for
+        bfloat16 parameters.  It is copied.
+
+        Raises:
+            TypeError, ValueError: the state dict does not fit; the message names what.  Nothing has changed then.
+        """
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = hook(self, state_dict) or state_dict  # pyright: ignore[reportArgumentType]
+        self.__setstate__(checkpoint.fitted(type(self).__name__, self.rule, self.param_groups, state_dict))
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -91,7 +107,7 @@ class Optimizer(torch.optim.Optimizer):
         if not buckets:
             return loss
 
-        gradients = [[p.grad for p in bucket.params if p.grad is not None] for bucket in buckets]
+        gradients = [[spread(p.grad, p) for p in bucket.params] for bucket in buckets]
         every = [g for grads in gradients for g in grads]
         shared: dict[str, Tensor] = {}
         if any(clip_kind(group["clip"]) == "global_norm" for group in self.param_groups):
@@ -101,7 +117,7 @@ class Optimizer(torch.optim.Optimizer):
         for bucket, grads in zip(buckets, gradients, strict=True):
             h = bucket.read_numbers(shared)
             bucket.advance(h)
-            execute.run(bucket, [local(g) for g in grads], h)
+            execute.run(bucket, [bucket.part(g) for g in grads], h)
         # Kernels write through memory that autograd does not know as the parameter's.
         torch.autograd.graph.increment_version([p for bucket in buckets for p in bucket.params])
         return loss
@@ -111,14 +127,13 @@ class Optimizer(torch.optim.Optimizer):
         for i, group in enumerate(self.param_groups):
             if group["nonfinite"] != "raise":
                 continue
-            names = group.get("param_names") or [f"parameter {j} of group {i}" for j in range(len(group["params"]))]
-            named = [(n, p) for n, p in zip(names, group["params"], strict=True) if nonfinite.is_checkable(p.grad)]
-            if not named or nonfinite.all_finite([p.grad for _, p in named]):
+            given = [(j, p.grad) for j, p in enumerate(group["params"]) if nonfinite.is_checkable(p.grad)]
+            if not given or nonfinite.all_finite([g for _, g in given]):
                 continue
-            name, p = next((n, p) for n, p in named if not nonfinite.all_finite([p.grad]))
+            j, g = next((j, g) for j, g in given if not nonfinite.all_finite([g]))
             raise FloatingPointError(
-                f"{type(self).__name__}: the gradient of {name}, shape {tuple(p.shape)}, is not finite; nothing was"
-                ' changed.  nonfinite="skip" passes over such steps.'
+                f"{type(self).__name__}: the gradient of {describe(self.param_groups, i, j)}, shape {tuple(g.shape)}, is not"
+                ' finite; nothing was changed.  nonfinite="skip" passes over such steps.'
             )
 
     def __repr__(self) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from thalweg.core import average, decay, gradient, precision, update
-from thalweg.core.rule import Group, Reach, Rule, Scalar
+from thalweg.core.rule import Group, Rule, Scalar
+from thalweg.core.sharding import Reach, local
 from thalweg.core.station import Station
 
 
@@ -67,12 +68,13 @@ class Pipeline:
         raw = g = -g if self.maximize else g
         for station in self.gradient:
             g = station(g, w, h)
-        u = self.rule.update(g, w, t, **state, **dict(self.switches), **{n: h[n] for n in self.numbers})
+        u = self.rule(g, w, t, **state, **dict(self.switches), **{n: h[n] for n in self.numbers})
         for station in self.update:
             u = station(u, raw, h)
         for station in self.decay:
             w = station(w, u, h)
         w = self.average(w, u, h)
+        p, w = local(p), local(w)  # rounding looks at single elements
 
         if self.guarded:
             for name, s in live.items():

@@ -5,21 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from thalweg.core import sharding
 from thalweg.core.allowed import Allowed
+from thalweg.core.sharding import Reach
 
 Scalar: TypeAlias = float | Tensor
 """A number, or a 0-D tensor where a compiled kernel or a device-side step count needs one."""
 
 Group: TypeAlias = dict[str, Any]
 """One entry of ``optimizer.param_groups``."""
-
-Reach: TypeAlias = Literal["element", "tensor"]
-"""How far one output element looks: at its own element alone, or at its whole tensor."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Recurrence:
     start: float
     advance: Callable[..., Scalar]  # (value, t, **hyperparameters) -> next value
     dtype: torch.dtype = torch.float64
+    absent: float | None = None  # what a state dict without it means; None: that it is not this rule's
 
 
 def _count(step: Scalar, t: Scalar, **_: Any) -> Scalar:
@@ -66,6 +66,10 @@ class Rule:
     state: Mapping[str, State | Recurrence]
     allowed: Mapping[str, Allowed]  # the values of each hyperparameter
     reach: Reach
+
+    def __call__(self, g: Any, p: Any, t: Scalar, **kwargs: Any) -> Any:
+        """The update of a tensor, of every member of a TensorList, or of a sharded parameter."""
+        return sharding.apply(self.reach, self.update, g, p, t, **kwargs)
 
     @property
     def tensors(self) -> dict[str, State]:

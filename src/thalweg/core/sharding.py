@@ -1,15 +1,20 @@
 """Parameters sharded over processes (DTensor, as FSDP2's fully_shard makes them): each process steps its own part.
 
-What looks at single elements needs nothing from the others.  The global norm and the test for finite gradients are reduced
-over them.  An option that looks at a whole tensor would see a part of it, and is refused.
+What looks at single elements needs nothing from the others, and runs on the parts as on any tensors.  The global norm and
+the test for finite gradients are reduced over the processes.  What looks at a whole tensor runs on the DTensor itself, whose
+means and norms are those of the whole.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
+
+Reach: TypeAlias = Literal["element", "tensor"]
+"""How far one output element looks: at its own element alone, or at its whole tensor."""
 
 
 def local(x: Any) -> Tensor:
@@ -17,13 +22,13 @@ def local(x: Any) -> Tensor:
     return x.to_local() if is_sharded(x) else x
 
 
-def is_sharded(x: Any) -> bool:
+def is_sharded(x: Any) -> TypeGuard[Any]:
     """Whether ``x`` is a DTensor, found without importing torch.distributed."""
     return type(x) not in (Tensor, torch.nn.Parameter) and hasattr(x, "to_local")
 
 
 def whole(x: Any) -> Tensor:
-    """A reduced number as every process sees it."""
+    """All of ``x`` on every process."""
     return x.full_tensor() if is_sharded(x) else x
 
 
@@ -35,6 +40,53 @@ def largest_over(where: tuple[Any, ...] | None, x: Tensor) -> Tensor:
 
     mesh, _ = where
     return DTensor.from_local(x, mesh, [Partial("max")] * mesh.ndim).full_tensor()
+
+
+def apply(reach: Reach, function: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
+    """``function(x, …)``, whose result is spread as ``x`` is.
+
+    On this process's parts where the function looks at single elements; on DTensors, which ask the other processes for
+    means and norms, where it looks at whole tensors.
+    """
+    if not is_sharded(x):
+        return function(x, *args, **kwargs)
+    if reach == "tensor":
+        return spread(function(x, *args, **kwargs), x)
+    from torch.distributed.tensor import DTensor
+
+    part = function(local(x), *map(local, args), **{name: local(y) for name, y in kwargs.items()})
+    return DTensor.from_local(part, *placement(x), run_check=False, shape=x.shape, stride=x.stride())
+
+
+def spread(x: Any, like: Any) -> Any:
+    """``x``, sharded or the same on every process, spread over the processes as ``like`` is."""
+    if not is_sharded(like):
+        return whole(x)
+    where = (like.device_mesh, like.placements)
+    if is_sharded(x):
+        return x if placement(x) == where else x.redistribute(*where)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(x, *where, src_data_rank=None)  # from each process's own copy
+
+
+def first_element(x: Any) -> int:
+    """The number, within all of ``x``, of the first element that this process holds.
+
+    Exact where dimension 0 is cut into runs of rows, as FSDP2 does; any other cut gets a number of its own per process.
+    """
+    if not is_sharded(x):
+        return 0
+    start, rows, other = 0, x.shape[0] if x.ndim else 1, 0
+    for dim, cut in enumerate(x.placements):
+        processes, rank = x.device_mesh.size(dim), x.device_mesh.get_local_rank(dim)
+        if cut.is_shard(0):
+            chunk = -(-rows // processes)
+            before = min(rank * chunk, rows)
+            start, rows = start + before, min(chunk, rows - before)
+        elif not cut.is_replicate():
+            other = other * processes + rank
+    return start * (x.numel() // max(x.shape[0], 1) if x.ndim else 1) + other * x.to_local().numel()
 
 
 def placement(x: Any) -> tuple[Any, ...] | None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from thalweg.core.rule import Reach
+from thalweg.core import sharding
+from thalweg.core.sharding import Reach
 from thalweg.core.tensorlist import TensorList
 
 
@@ -26,7 +27,7 @@ class Station:
         """Apply to a tensor or to every member of a TensorList."""
         if self.reach == "tensor" and isinstance(x, TensorList):
             return x.map(self.apply, y, h)
-        return self.apply(x, y, h)
+        return sharding.apply(self.reach, self.apply, x, y, h)
 
     def __repr__(self) -> str:
         return self.apply.__name__

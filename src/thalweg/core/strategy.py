@@ -8,7 +8,7 @@ from functools import cache
 
 from torch import Tensor
 
-from thalweg.core.rule import Reach
+from thalweg.core.sharding import Reach
 
 WORTH_COMPILING = 1 << 22  # elements; below, the seconds of compiling are not won back in a thousand steps
 
@@ -27,6 +27,8 @@ def layout(p: Tensor, reach: Reach) -> str:
 
 def choose(asked: str, device: str, elements: int, layout: str, *, one_pass: bool = False) -> tuple[str, str]:
     """The strategy for a bucket, and the reason for ``repr``; ``one_pass`` steps are a single operation as they are."""
+    if layout == "sharded":
+        return "each", "sharded parameters, looked at as a whole"
     if layout == "odd":
         return "each", "strided parameters"
     if asked == "auto" and one_pass:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, Unpack
 
 import torch
@@ -12,10 +13,11 @@ from torch.optim.optimizer import ParamsT
 from thalweg.core.allowed import Choice, finite, flag, fraction
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import Scalar, rule, zeros
+from thalweg.core.rule import COUNT, Scalar, rule, zeros
 
 
 @rule(
+    step=replace(COUNT, absent=1.0),  # torch's SGD saves none: its state is past the first step, all that matters here
     momentum_buffer=zeros.when("momentum"),
     allowed={
         "momentum": fraction,
