@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import parameters, run_together
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import thalweg
+from thalweg.conformance.trial import parameters, run_together
 from thalweg.core.compile import split_numbers
 
 

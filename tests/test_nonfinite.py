@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import STRATEGIES, error, parameters, run_together
-from specs import SPECS, Spec
 from torch import Tensor
 
 import thalweg
+from thalweg.conformance import SPECS, Spec
+from thalweg.conformance.trial import STRATEGIES, error, parameters, run_together
 
 RULES = [spec for spec in SPECS if not spec.kwargs or "momentum" in spec.kwargs]
 

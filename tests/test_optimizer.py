@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import STRATEGIES, error, parameters, run_together
-from specs import SPECS, Spec
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 import thalweg
+from thalweg.conformance import SPECS, Spec
+from thalweg.conformance.trial import STRATEGIES, error, parameters, run_together
 from thalweg.core import strategy
 
 RULES = [spec.name for spec in SPECS if not spec.kwargs]

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import STRATEGIES, error, parameters, run_together
 from naive import Naive
-from specs import SPECS, Spec
 from torch import Tensor
 
 import thalweg
+from thalweg.conformance import SPECS, Spec
+from thalweg.conformance.trial import STRATEGIES, error, parameters, run_together
 
 OPTIONS: list[dict[str, Any]] = [
     {"clip": ("global_norm", 10.0)},

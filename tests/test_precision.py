@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import STRATEGIES, parameters, run_together
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from specs import SPECS, Spec
 from torch import Tensor
 
 import thalweg
+from thalweg.conformance import SPECS, Spec
+from thalweg.conformance.trial import STRATEGIES, parameters, run_together
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.precision import stochastic_round
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import STRATEGIES, error, parameters, run_together
-from specs import SPECS, Spec
 
 import thalweg
+from thalweg.conformance import SPECS, Spec
+from thalweg.conformance.trial import STRATEGIES, error, parameters, run_together
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
 

@@ -11,7 +11,6 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from numbers import Real
 from typing import Any, cast
 
 import torch
@@ -171,7 +170,7 @@ def _tensor(what: str, p: Tensor, s: Any) -> Tensor:
 
 def _counter(what: str, kind: Recurrence, value: Any) -> Tensor:
     number = whole(value).item() if isinstance(value, Tensor) and value.numel() == 1 else value
-    if not isinstance(number, Real) or isinstance(number, bool):
+    if not isinstance(number, int | float) or isinstance(number, bool):
         raise TypeError(f"{what} is {number!r}; it must be one number.")
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{what}={number!r} is out of range; allowed is 0 ≤ x < inf.")

@@ -55,7 +55,8 @@ def apply(reach: Reach, function: Callable[..., Any], x: Any, *args: Any, **kwar
     from torch.distributed.tensor import DTensor
 
     part = function(local(x), *map(local, args), **{name: local(y) for name, y in kwargs.items()})
-    return DTensor.from_local(part, *placement(x), run_check=False, shape=x.shape, stride=x.stride())
+    mesh, placements = x.device_mesh, x.placements
+    return DTensor.from_local(part, mesh, placements, run_check=False, shape=x.shape, stride=x.stride())
 
 
 def spread(x: Any, like: Any) -> Any:

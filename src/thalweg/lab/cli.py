@@ -14,6 +14,7 @@ from thalweg._version import __version__
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
+from thalweg.lab.conformance import command as conformance
 from thalweg.lab.contract import require_same
 from thalweg.lab.errors import UserError, check_range
 from thalweg.lab.estimate import estimate_seconds
@@ -173,3 +174,4 @@ def list_(
 
 
 app.command("bench")(bench)
+app.command("conformance")(conformance)

@@ -1,6 +1,8 @@
+"""Adam and AdamW, held to torch's."""
+
 from torch.optim import Adam, AdamW
 
-from specs import Spec
+from thalweg.conformance.spec import Spec
 
 SPECS = [
     Spec("adam", Adam, 1e-2),

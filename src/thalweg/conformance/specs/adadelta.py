@@ -1,6 +1,8 @@
+"""Adadelta, held to torch's."""
+
 from torch.optim import Adadelta
 
-from specs import Spec
+from thalweg.conformance.spec import Spec
 
 SPECS = [
     Spec("adadelta", Adadelta, 1.0),

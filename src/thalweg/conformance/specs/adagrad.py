@@ -1,10 +1,12 @@
+"""Adagrad, held to torch's, and with ε under the root to a plain loop."""
+
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Adagrad
 
-from specs import Spec
+from thalweg.conformance.spec import Spec
 
 
 class InsideRoot(torch.optim.Optimizer):
@@ -15,6 +17,7 @@ class InsideRoot(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
+        """One step."""
         for group in self.param_groups:
             for p in group["params"]:
                 G: Tensor = self.state[p].setdefault("G", torch.zeros_like(p))

@@ -1,6 +1,8 @@
+"""NAdam, held to torch's."""
+
 from torch.optim import NAdam
 
-from specs import Spec
+from thalweg.conformance.spec import Spec
 
 SPECS = [
     Spec("nadam", NAdam, 1e-2),

@@ -1,6 +1,8 @@
+"""RMSprop, held to torch's."""
+
 from torch.optim import RMSprop
 
-from specs import Spec
+from thalweg.conformance.spec import Spec
 
 SPECS = [
     Spec("rmsprop", RMSprop, 1e-2),

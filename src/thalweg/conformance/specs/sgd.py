@@ -1,10 +1,12 @@
+"""SGD, held to torch's, and in its averaging form to a plain loop."""
+
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import SGD
 
-from specs import Spec
+from thalweg.conformance.spec import Spec
 
 
 class EMA(torch.optim.Optimizer):
@@ -15,6 +17,7 @@ class EMA(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
+        """One step."""
         for group in self.param_groups:
             for p in group["params"]:
                 m: Tensor = self.state[p].setdefault("m", torch.zeros_like(p))

@@ -1,0 +1,156 @@
+"""The checks of the table: each measures one error of one case, and has one bound for it.
+
+Two runs that must agree to the bit have the bound 0; a check against another program has the rounding of its dtype.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from thalweg.conformance.spec import Spec
+from thalweg.conformance.trial import SHAPES, error, give_gradients, parameters, run_together
+from thalweg.registry import create
+
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-6, torch.bfloat16: 1e-3, torch.float16: 1e-4}
+"""Bound on the relative error after the steps of a check.
+
+In the short formats the steps are computed in float32 and equal but for values so near the middle of two neighbours that
+float32's own rounding decides; each of them is off by one unit in the last place, 2⁻⁸ or 2⁻¹¹ of its value.
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One form of a rule, under one strategy, for one dtype of parameters."""
+
+    spec: Spec
+    run: str
+    dtype: torch.dtype
+    device: str = "cpu"
+    shapes: Sequence[tuple[int, ...]] = tuple(SHAPES)
+
+    def params(self) -> list[Tensor]:
+        """Parameters to begin with."""
+        return parameters(self.dtype, self.shapes, self.device)
+
+    def make(self, params: Any, **options: Any) -> Optimizer:
+        """Our optimizer over ``params``."""
+        return create(self.spec.name, params, **{"lr": self.spec.lr, "run": self.run, **self.spec.kwargs, **options})
+
+
+def oracle(case: Case, steps: int = 100) -> float:
+    """Distance to the oracle.  Of short formats it steps a float32 copy, rounded to the nearest after each step."""
+    ours, theirs = case.params(), case.params()
+    optimizer = case.make(ours, precision="nearest")
+    wide = [p.detach().to(torch.promote_types(case.dtype, torch.float32)).requires_grad_() for p in theirs]
+    reference = case.spec.oracle(wide, lr=case.spec.lr, **case.spec.oracle_kwargs)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        give_gradients(list(zip(ours, theirs, strict=True)), generator)
+        optimizer.step()
+        for w, p in zip(wide, theirs, strict=True):
+            w.grad = None if p.grad is None else p.grad.to(w.dtype)
+        reference.step()
+        with torch.no_grad():
+            for w, p in zip(wide, theirs, strict=True):
+                w.copy_(p.copy_(w))
+    return error(ours, theirs)
+
+
+def strategies(case: Case) -> float:
+    """Distance to the plainest strategy, tensor by tensor."""
+    ours, plain = case.params(), case.params()
+    run_together([(case.make(ours), ours), (case.make(plain, run="each"), plain)], steps=10)
+    return error(ours, plain)
+
+
+def resume(case: Case) -> float:
+    """Distance of a run continued from its state dict, through ``torch.save``, to the run that went on."""
+    return _continued(case, lambda state: _through_file(state, weights_only=False))
+
+
+def weights_only(case: Case) -> float:
+    """The same with the loader that runs no code of the file."""
+    return _continued(case, lambda state: _through_file(state, weights_only=True))
+
+
+def reordered(case: Case) -> float:
+    """The same into an optimizer that lists its parameters, which have names, the other way round."""
+    ours = case.params()
+    first = case.make([(f"p{i}", p) for i, p in enumerate(ours)])
+    run_together([(first, ours)], steps=3)
+    theirs = _copies(ours)
+    second = case.make([(f"p{i}", p) for i, p in enumerate(theirs)][::-1])
+    second.load_state_dict(_through_file(first.state_dict(), weights_only=True))
+    run_together([(first, ours), (second, theirs)], steps=3, seed=2)
+    return error(ours, theirs)
+
+
+def dcp(case: Case) -> float:
+    """The same through ``torch.distributed.checkpoint``."""
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+    from torch.distributed.checkpoint.state_dict_loader import load  # pyright: ignore[reportUnknownVariableType]
+    from torch.distributed.checkpoint.state_dict_saver import save  # pyright: ignore[reportUnknownVariableType]
+
+    ours = case.params()
+    first = case.make(ours)
+    run_together([(first, ours)], steps=3)
+    theirs = _copies(ours)
+    second = case.make(theirs)
+    here, there = nn.ParameterList(ours), nn.ParameterList(theirs)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # one process: as intended
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)  # raised by torch itself
+        save({"optimizer": get_optimizer_state_dict(here, first)}, checkpoint_id=folder)
+        states = {"optimizer": get_optimizer_state_dict(there, second)}
+        load(states, checkpoint_id=folder)
+    set_optimizer_state_dict(there, second, states["optimizer"])
+    run_together([(first, ours), (second, theirs)], steps=3, seed=2)
+    return error(ours, theirs)
+
+
+def _continued(case: Case, carry: Callable[[dict[str, Any]], dict[str, Any]]) -> float:
+    ours = case.params()
+    first = case.make(ours)
+    run_together([(first, ours)], steps=3)
+    theirs = _copies(ours)
+    second = case.make(theirs)
+    second.load_state_dict(carry(first.state_dict()))
+    run_together([(first, ours), (second, theirs)], steps=3, seed=2)
+    return error(ours, theirs)
+
+
+def _copies(params: Sequence[Tensor]) -> list[Tensor]:
+    return [nn.Parameter(p.detach().clone()) for p in params]
+
+
+def _through_file(state: dict[str, Any], *, weights_only: bool) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=weights_only)
+
+
+CHECKS: dict[str, Callable[[Case], float]] = {
+    "oracle": oracle,
+    "strategies agree": strategies,
+    "resume": resume,
+    "weights_only": weights_only,
+    "DCP": dcp,
+    "names reordered": reordered,
+}
+"""By their title in the table; the one over processes is in ``sharded``."""
+
+
+def bound(check: str, dtype: torch.dtype) -> float:
+    """The error that a check allows."""
+    return ROUNDING[dtype] if check in ("oracle", "strategies agree", "FSDP2") else 0.0
