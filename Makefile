@@ -38,6 +38,9 @@ docs: $(VENV)/.dev-installed
 examples: $(VENV)/.dev-installed
 	$(BIN)/python examples/train.py
 	$(BIN)/python examples/nesterov_lookahead.py
+	$(BIN)/python examples/accelerate_loop.py
+	$(BIN)/python examples/lightning_module.py
+	$(BIN)/python examples/huggingface_trainer.py
 	$(BIN)/python scripts/guide.py
 
 pytest: $(VENV)/.dev-installed

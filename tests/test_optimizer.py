@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 import thalweg
-from thalweg.conformance import SPECS, Spec
+from thalweg.conformance import SPECS
 from thalweg.conformance.trial import STRATEGIES, error, parameters, run_together
 from thalweg.core import strategy
 
@@ -98,56 +96,6 @@ def test_sees_parameters_whose_memory_was_exchanged(run: str) -> None:
         p.data = p.data.clone() + 1
     run_together(list(zip(pair, (ours, theirs), strict=True)), steps=2)
     assert error(ours, theirs) <= 1e-12
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_state_dict_and_copies_continue(rule: str) -> None:
-    ours = parameters()
-    optimizer = thalweg.create(rule, ours, lr=0.01)
-    run_together([(optimizer, ours)], steps=3)
-
-    loaded = [p.detach().clone().requires_grad_() for p in ours]
-    other = thalweg.create(rule, loaded, lr=0.5)
-    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    copied, copied_params = copy.deepcopy((optimizer, ours))
-    pickled, pickled_params = pickle.loads(pickle.dumps((optimizer, ours)))
-
-    runs = [(optimizer, ours), (other, loaded), (copied, copied_params), (pickled, pickled_params)]
-    run_together(runs, steps=3, seed=5)
-    for _, params in runs[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(ours, params, strict=True))
-
-
-def test_saved_counters_are_not_shared() -> None:
-    """They are one tensor in memory; a torch optimizer that loads them adds to each in place."""
-    ours = parameters(shapes=[(3,), (4,)])
-    optimizer = thalweg.Adam(ours)
-    run_together([(optimizer, ours)], steps=3)
-    steps = [state["step"] for state in optimizer.state_dict()["state"].values()]
-    assert len({step.data_ptr() for step in steps}) == len(steps)
-
-
-@pytest.mark.parametrize("spec", [s for s in SPECS if s.oracle.__module__.startswith("torch.")], ids=lambda s: s.id)
-def test_checkpoints_pass_both_ways_between_torch_and_us(spec: Spec) -> None:
-    def both(ours_first: bool) -> float:
-        first, second = parameters(), parameters()
-        pair = [
-            thalweg.create(spec.name, first, lr=spec.lr, **spec.kwargs),
-            spec.oracle(second, lr=spec.lr, **spec.oracle_kwargs),
-        ]
-        runs = list(zip(pair, (first, second), strict=True))
-        (source, here), (target, there) = runs if ours_first else runs[::-1]
-        run_together([(source, here)], steps=3)
-        saved = copy.deepcopy(source.state_dict())
-        saved["param_groups"] = target.state_dict()["param_groups"]  # torch keeps options of its own in there
-        with torch.no_grad():
-            for p, q in zip(there, here, strict=True):
-                p.copy_(q)
-        target.load_state_dict(saved)
-        run_together(runs, steps=3, seed=2)
-        return error(first, second)
-
-    assert max(both(ours_first=True), both(ours_first=False)) <= 1e-12
 
 
 def test_closure_is_evaluated_with_gradients_and_its_loss_returned() -> None:

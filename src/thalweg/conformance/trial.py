@@ -41,9 +41,9 @@ def run_together(runs: Sequence[tuple[Optimizer, Sequence[Tensor]]], steps: int,
 
 
 def error(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
-    """Largest relative difference in norm over the tensors."""
+    """Largest relative difference in norm over the tensors; NaN if any is."""
     pairs = [(a.detach().double(), b.detach().double()) for a, b in zip(ours, theirs, strict=True) if a.numel()]
-    return max(float((a - b).norm() / b.norm()) for a, b in pairs)
+    return torch.stack([torch.dist(a, b) / torch.linalg.vector_norm(b) for a, b in pairs]).max().item()
 
 
 @contextmanager

@@ -60,7 +60,8 @@ class Optimizer(torch.optim.Optimizer):
         self._plan = Plan()
         for group in self.param_groups:
             for name, value in self.defaults.items():
-                group.setdefault(name, value)
+                if name != "differentiable":  # which torch puts among the defaults of every optimizer that it restores
+                    group.setdefault(name, value)
 
     def state_dict(self) -> dict[str, Any]:
         """torch's state dict, which torch's optimizer of the same rule loads too."""
