@@ -31,9 +31,13 @@ format: $(VENV)/.dev-installed
 types: $(VENV)/.dev-installed
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-docs: $(VENV)/.dev-installed
+docs: $(VENV)/.dev-installed build/conformance.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	$(BIN)/python scripts/links.py
+
+# The documentation shows the table as it is for the code that it documents.
+build/conformance.md: $(VENV)/.dev-installed $(shell find src/thalweg/core src/thalweg/rules src/thalweg/conformance -name '*.py')
+	$(BIN)/thalweg conformance --output $@ >/dev/null
 
 examples: $(VENV)/.dev-installed
 	$(BIN)/python examples/train.py
@@ -53,7 +57,7 @@ pictures: $(VENV)/.dev-installed
 	$(BIN)/python scripts/pictures.py docs/pictures
 
 clean:
-	rm -rf $(VENV) site dist
+	rm -rf $(VENV) build site dist
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; name one with make PYTHON=/path/to/python3" >&2; exit 1; }

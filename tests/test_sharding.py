@@ -19,6 +19,7 @@ import thalweg
 from thalweg.conformance import SPECS
 from thalweg.conformance.checks import ROUNDING, Case
 from thalweg.conformance.sharded import sharded
+from thalweg.core import sharding
 
 PLAIN = [spec for spec in SPECS if not spec.kwargs]
 
@@ -66,7 +67,7 @@ def shard(model: nn.Sequential) -> nn.Sequential:
 
 
 def whole(model: nn.Module) -> list[Tensor]:
-    return [p.full_tensor().detach() if hasattr(p, "full_tensor") else p.detach() for p in model.parameters()]
+    return [sharding.whole(p).detach() for p in model.parameters()]
 
 
 def in_two_processes(work: Callable[..., Any], *args: Any) -> list[Any]:

@@ -33,7 +33,7 @@ class Range:
             if value.device.type != "cpu":
                 return
             value = value.item()
-        kind, noun = (int, "a whole number") if self.whole else (int | float, "a number")
+        kind, noun = (int, "a whole number") if self.whole else (int | float, "a number (int, float or 0-D tensor)")
         if isinstance(value, bool) or not isinstance(value, kind):
             raise TypeError(f"{what}={value!r} must be {noun}.")
         inside = self.low <= value < self.high or (self.closed and value == self.high)

@@ -8,7 +8,6 @@ known, and a state dict that does not fit is refused with nothing changed.
 from __future__ import annotations
 
 import copy
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -172,6 +171,6 @@ def _counter(what: str, kind: Recurrence, value: Any) -> Tensor:
     number = whole(value).item() if isinstance(value, Tensor) and value.numel() == 1 else value
     if not isinstance(number, int | float) or isinstance(number, bool):
         raise TypeError(f"{what} is {number!r}; it must be one number.")
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{what}={number!r} is out of range; allowed is 0 ≤ x < inf.")
+    if not 0 <= number < torch.finfo(kind.dtype).max:
+        raise ValueError(f"{what}={number!r} is out of range; allowed is 0 ≤ x < {torch.finfo(kind.dtype).max:.0e}.")
     return torch.tensor(float(number), dtype=kind.dtype)

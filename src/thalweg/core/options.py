@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, Literal, TypeAlias, TypedDict, get_args
-
-from torch import Tensor
+from typing import Any, Literal, TypeAlias, TypedDict, cast, get_args
 
 from thalweg.core.allowed import Allowed, Choice, Range, flag, nonnegative, portion
-from thalweg.core.gradient import CLIPS, clip_bound, clip_kind
+from thalweg.core.gradient import clip_bound
 from thalweg.core.rule import Group, Rule
 
 ClipKind: TypeAlias = Literal["global_norm", "norm", "rms", "value", "adaptive"]
@@ -84,8 +82,8 @@ def check(owner: str, rule: Rule, group: Group) -> None:
     for name, allowed in (_ALLOWED | dict(rule.allowed)).items():
         allowed.check(f"{owner}: {name}", group[name])
     if (clip := group["clip"]) is not None:
-        if clip_kind(clip) not in CLIPS or (not isinstance(clip, float | int | str | Tensor) and len(clip) != 2):
-            kinds = ", ".join(CLIPS)
+        if isinstance(clip, tuple | list) and not (len(cast("list[Any]", clip)) == 2 and clip[0] in get_args(ClipKind)):
+            kinds = ", ".join(get_args(ClipKind))
             raise ValueError(f"{owner}: clip={clip!r} must be a number or a pair of one of {kinds} and a number.")
         nonnegative.check(f"{owner}: clip", clip_bound(clip))
 
