@@ -21,17 +21,6 @@ from thalweg.lab.workers import available_cores
 PLAIN_WIDTH = 200
 """Columns when the output is no terminal: wide enough that no table breaks its lines."""
 
-MEANING = {
-    "oracle": "relative distance after 100 steps to the program named beside the rule; of bfloat16 and float16, to one "
-    "that steps a float32 copy and rounds it to the nearest after each step",
-    "strategies agree": 'relative distance after 10 steps to run="each"',
-    "resume": "distance of a run that was saved and loaded to the one that went on; allowed is 0",
-    "weights_only": "the same with torch.load(weights_only=True)",
-    "DCP": "the same through torch.distributed.checkpoint",
-    "names reordered": "the same into an optimizer that lists its named parameters in another order",
-    "FSDP2": "relative distance after 5 steps of two processes with sharded parameters to one process",
-}
-
 
 def command(
     rules: Annotated[str, typer.Option(help="Rules, separated by commas.")] = ",".join(RULES),
