@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from test_options import OPTIONS
 from torch import Tensor, nn
 
 import thalweg
 from thalweg.conformance import SPECS
 from thalweg.conformance.checks import ROUNDING, Case
-from thalweg.conformance.sharded import sharded
+from thalweg.conformance.sharded import in_two_processes, sharded
 from thalweg.core import sharding
 
 PLAIN = [spec for spec in SPECS if not spec.kwargs]
@@ -69,24 +66,6 @@ def shard(model: nn.Sequential) -> nn.Sequential:
 
 def whole(model: nn.Module) -> list[Tensor]:
     return [sharding.whole(p).detach() for p in model.parameters()]
-
-
-def in_two_processes(work: Callable[..., Any], *args: Any) -> list[Any]:
-    """What ``work(rank, …)`` returns on each of two processes."""
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_process, args=(work, folder, *args), nprocs=2)  # type: ignore[no-untyped-call]
-        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
-
-
-def _process(rank: int, work: Callable[..., Any], folder: str, *args: Any) -> None:
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    torch.set_default_dtype(torch.float64)  # as the fixture does in the parent
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.save(work(rank, *args), Path(folder) / f"{rank}.pt")
-    dist.barrier()
-    os._exit(0)  # leaving as usual, gloo's threads now and then abort while Python shuts down
 
 
 def one_process(form: dict[str, Any], steps: int = 6) -> list[Tensor]:

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,38 +76,58 @@ def strategies(case: Case) -> float:
 
 def resume(case: Case) -> float:
     """Distance of a run continued from its state dict, through ``torch.save``, to the run that went on."""
-    return _continued(case, lambda state: _through_file(state, weights_only=False))
+    return _continued(case, partial(_through_file, weights_only=False))
 
 
 def weights_only(case: Case) -> float:
     """The same with the loader that runs no code of the file."""
-    return _continued(case, lambda state: _through_file(state, weights_only=True))
+    return _continued(case, _through_file)
 
 
 def reordered(case: Case) -> float:
     """The same into an optimizer that lists its parameters, which have names, the other way round."""
-    ours = case.params()
-    first = case.make([(f"p{i}", p) for i, p in enumerate(ours)])
-    run_together([(first, ours)], steps=3)
-    theirs = _copies(ours)
-    second = case.make([(f"p{i}", p) for i, p in enumerate(theirs)][::-1])
-    second.load_state_dict(_through_file(first.state_dict(), weights_only=True))
-    run_together([(first, ours), (second, theirs)], steps=3, seed=2)
-    return error(ours, theirs)
+    return _continued(case, _through_file, _named, lambda params: _named(params)[::-1])
 
 
 def dcp(case: Case) -> float:
     """The same through ``torch.distributed.checkpoint``."""
+    return _continued(case, _through_dcp)
+
+
+def _continued(
+    case: Case,
+    carry: Callable[[Optimizer, Optimizer], None],
+    listed: Callable[[list[Tensor]], Any] = list,
+    listed_again: Callable[[list[Tensor]], Any] = list,
+) -> float:
+    """Three steps; ``carry`` from the first optimizer into a second, over copies; three steps of both."""
+    ours = case.params()
+    first = case.make(listed(ours))
+    run_together([(first, ours)], steps=3)
+    theirs: list[Tensor] = [nn.Parameter(p.detach().clone()) for p in ours]
+    second = case.make(listed_again(theirs))
+    carry(first, second)
+    run_together([(first, ours), (second, theirs)], steps=3, seed=2)
+    return error(ours, theirs)
+
+
+def _named(params: list[Tensor]) -> list[tuple[str, Tensor]]:
+    return [(f"p{i}", p) for i, p in enumerate(params)]
+
+
+def _through_file(first: Optimizer, second: Optimizer, *, weights_only: bool = True) -> None:
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second.load_state_dict(torch.load(file, weights_only=weights_only))
+
+
+def _through_dcp(first: Optimizer, second: Optimizer) -> None:
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
     from torch.distributed.checkpoint.state_dict_loader import load  # pyright: ignore[reportUnknownVariableType]
     from torch.distributed.checkpoint.state_dict_saver import save  # pyright: ignore[reportUnknownVariableType]
 
-    ours = case.params()
-    first = case.make(ours)
-    run_together([(first, ours)], steps=3)
-    theirs = _copies(ours)
-    second = case.make(theirs)
-    here, there = nn.ParameterList(ours), nn.ParameterList(theirs)
+    here, there = (nn.ParameterList(o.param_groups[0]["params"]) for o in (first, second))
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # one process: as intended
         warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)  # raised by torch itself
@@ -114,30 +135,6 @@ def dcp(case: Case) -> float:
         states = {"optimizer": get_optimizer_state_dict(there, second)}
         load(states, checkpoint_id=folder)
     set_optimizer_state_dict(there, second, states["optimizer"])
-    run_together([(first, ours), (second, theirs)], steps=3, seed=2)
-    return error(ours, theirs)
-
-
-def _continued(case: Case, carry: Callable[[dict[str, Any]], dict[str, Any]]) -> float:
-    ours = case.params()
-    first = case.make(ours)
-    run_together([(first, ours)], steps=3)
-    theirs = _copies(ours)
-    second = case.make(theirs)
-    second.load_state_dict(carry(first.state_dict()))
-    run_together([(first, ours), (second, theirs)], steps=3, seed=2)
-    return error(ours, theirs)
-
-
-def _copies(params: Sequence[Tensor]) -> list[Tensor]:
-    return [nn.Parameter(p.detach().clone()) for p in params]
-
-
-def _through_file(state: dict[str, Any], *, weights_only: bool) -> dict[str, Any]:
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=weights_only)
 
 
 CHECKS: dict[str, Callable[[Case], float]] = {

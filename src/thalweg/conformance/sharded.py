@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from thalweg.conformance.checks import Case
 from thalweg.conformance.trial import SHAPES, double_by_default, error, give_gradients, run_together
+from thalweg.core.sharding import spread
 
 SHARDABLE = tuple(shape for shape in SHAPES[:-1] if shape)
 """FSDP2 takes no scalars.  Of (1,) the second process holds nothing; rows of (7,), (2, 3, 3, 3) are not shared out evenly."""
@@ -21,25 +22,32 @@ SHARDABLE = tuple(shape for shape in SHAPES[:-1] if shape)
 
 def sharded(cases: Sequence[Case]) -> list[float]:
     """For each case its distance to one process; two processes are started for all of them."""
-    import torch.multiprocessing as mp
+    return in_two_processes(_distances, list(cases))[0]
+
+
+def in_two_processes(work: Callable[..., Any], *args: Any) -> list[Any]:
+    """What ``work(rank, …)`` returns on each of two gloo processes on the CPU, whose default dtype is float64."""
+    from torch.multiprocessing.spawn import spawn  # pyright: ignore[reportUnknownVariableType]  # torch leaves its types out
 
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_process, args=(list(cases), folder), nprocs=2)  # type: ignore[no-untyped-call]
-        return torch.load(Path(folder) / "errors.pt", weights_only=True)
+        spawn(_process, args=(work, folder, *args), nprocs=2)
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def _process(rank: int, cases: list[Case], folder: str) -> None:
+def _process(rank: int, work: Callable[..., Any], folder: str, *args: Any) -> None:
     import torch.distributed as dist
 
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     with double_by_default():
-        errors = [_distance(replace(case, shapes=SHARDABLE)) for case in cases]
-    if rank == 0:
-        torch.save(errors, Path(folder) / "errors.pt")
+        torch.save(work(rank, *args), Path(folder) / f"{rank}.pt")
     dist.barrier()
     os._exit(0)  # leaving as usual, gloo's threads now and then abort while Python shuts down
+
+
+def _distances(rank: int, cases: list[Case]) -> list[float]:
+    return [_distance(replace(case, shapes=SHARDABLE)) for case in cases]
 
 
 def _distance(case: Case) -> float:
@@ -56,13 +64,6 @@ def _distance(case: Case) -> float:
         gradients = [nn.Parameter(torch.empty(p.shape, dtype=p.dtype)) for p in shards]
         give_gradients([[g] for g in gradients], generator)
         for p, g in zip(shards, gradients, strict=True):
-            p.grad = _like(p, g.grad)
+            p.grad = spread(g.grad, p)
         optimizer.step()
     return error([p.full_tensor() for p in shards], whole)
-
-
-def _like(p: Any, g: Tensor | None) -> Tensor:
-    from torch.distributed.tensor import distribute_tensor
-
-    assert g is not None
-    return distribute_tensor(g, p.device_mesh, p.placements, src_data_rank=None)

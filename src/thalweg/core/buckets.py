@@ -147,7 +147,7 @@ def _sort(
             run, reason = strategy.choose(
                 group["run"], device.type, sum(p.numel() for p in parts), layout, one_pass=made.one_pass
             )
-            names = [name for name, s in rule.tensors.items() if not s.needs or group[s.needs]]
+            names = [name for name, s in rule.tensors.items() if s.exists(group)]
             counters = {
                 name: Counter(torch.tensor(value, dtype=r.dtype, device=device if made.guarded else "cpu"))
                 for (name, r), value in zip(rule.counters.items(), history, strict=True)

@@ -144,7 +144,7 @@ def _state_of(what: str, rule: Rule, group: Group, p: Tensor, theirs: Any) -> di
     own = {n: s for n, s in cast("Mapping[str, Any]", theirs).items() if s is not None}
     if not own:
         return {}
-    needed = {n for n, s in rule.tensors.items() if not s.needs or group[s.needs]}
+    needed = {n for n, s in rule.tensors.items() if s.exists(group)}
     needed |= {n for n, r in rule.counters.items() if r.absent is None}
     known = rule.tensors.keys() | rule.counters.keys()
     if own.keys() - known or needed - own.keys():

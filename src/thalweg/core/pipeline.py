@@ -87,7 +87,7 @@ class Pipeline:
 def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
     """The pipeline of a group for parameters of this dtype."""
     switches = tuple((n, group[n]) for n in rule.hyperparameters if isinstance(group[n], bool | str | None))
-    switches += tuple((n, None) for n, s in rule.tensors.items() if s.needs and not group[s.needs])
+    switches += tuple((n, None) for n, s in rule.tensors.items() if not s.exists(group))
     numbers = tuple(n for n in (*rule.hyperparameters, *rule.counters) if n != "step" and n not in dict(switches))
     wide = precision.arithmetic_dtype(dtype)
     return Pipeline(

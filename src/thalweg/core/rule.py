@@ -32,6 +32,10 @@ class State:
         """The same state, kept only while ``hyperparameter`` is truthy; the rule sees None otherwise."""
         return replace(self, needs=hyperparameter)
 
+    def exists(self, group: Group) -> bool:
+        """Whether the parameters of this group have it."""
+        return not self.needs or bool(group[self.needs])
+
     def create(self, p: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
         """A new tensor with the shape, strides and device of ``p``."""
         fill = group[self.fill] if isinstance(self.fill, str) else self.fill

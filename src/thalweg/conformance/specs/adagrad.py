@@ -1,28 +1,21 @@
 """Adagrad, held to torch's, and with ε under the root to a plain loop."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim import Adagrad
 
+from thalweg.conformance.loop import Loop
 from thalweg.conformance.spec import Spec
 
 
-class InsideRoot(torch.optim.Optimizer):
+class InsideRoot(Loop):
     """G ← G + g², p ← p − ηg/√(G + ε): the course-note form, ε under the root."""
 
-    def __init__(self, params: Any, lr: float, eps: float) -> None:
-        super().__init__(params, {"lr": lr, "eps": eps})
-
-    @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
-        """One step."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                G: Tensor = self.state[p].setdefault("G", torch.zeros_like(p))
-                G.add_(p.grad**2)
-                p.sub_(group["lr"] * p.grad / torch.sqrt(G + group["eps"]))
+    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, lr: float, eps: float) -> None:
+        """One step of one parameter."""
+        G = s.setdefault("G", torch.zeros_like(p))
+        G.add_(g**2)
+        p.sub_(lr * g / torch.sqrt(G + eps))
 
 
 SPECS = [

@@ -1,28 +1,21 @@
 """SGD, held to torch's, and in its averaging form to a plain loop."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim import SGD
 
+from thalweg.conformance.loop import Loop
 from thalweg.conformance.spec import Spec
 
 
-class EMA(torch.optim.Optimizer):
+class EMA(Loop):
     """m ← βm + (1−β)g, p ← p − ηm, the textbook's form, one line each."""
 
-    def __init__(self, params: Any, lr: float, momentum: float) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
-        """One step."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                m: Tensor = self.state[p].setdefault("m", torch.zeros_like(p))
-                m.copy_(group["momentum"] * m + (1 - group["momentum"]) * p.grad)
-                p.sub_(group["lr"] * m)
+    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, lr: float, momentum: float) -> None:
+        """One step of one parameter."""
+        m = s.setdefault("m", torch.zeros_like(p))
+        m.copy_(momentum * m + (1 - momentum) * g)
+        p.sub_(lr * m)
 
 
 SPECS = [
