@@ -11,8 +11,10 @@ from torch.optim.optimizer import ParamsT
 from thalweg.rules.adadelta import Adadelta
 from thalweg.rules.adagrad import Adagrad
 from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.dope import DOPE
 from thalweg.rules.nadam import NAdam
 from thalweg.rules.rmsprop import RMSprop
+from thalweg.rules.saveus import SAVEUS
 from thalweg.rules.sgd import SGD
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -23,6 +25,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
     "nadam": NAdam,
+    "saveus": SAVEUS,
+    "dope": DOPE,
     "lbfgs": LBFGS,
 }
 

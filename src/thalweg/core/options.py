@@ -12,7 +12,7 @@ from thalweg.core.rule import Group, Rule
 
 ClipKind: TypeAlias = Literal["global_norm", "norm", "rms", "value", "adaptive"]
 Clip: TypeAlias = float | tuple[ClipKind, float]
-Decay: TypeAlias = Literal["decoupled", "l2", "cautious"]
+Decay: TypeAlias = Literal["decoupled", "l2", "cautious", "preconditioned"]
 Precision: TypeAlias = Literal["auto", "stochastic", "nearest"]
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 Run: TypeAlias = Literal["auto", "each", "foreach", "compiled"]
@@ -24,7 +24,9 @@ class Options(TypedDict, total=False):
     centralize: float
     """Strength s in g − s·rowmean(g); 0 is off."""
     normalize: float
-    """Strength s in (1−s)g + s·g/std(g), by row; 0 is off."""
+    """Strength s in (1−s)g + s·g/std(g); 0 is off."""
+    normalize_channels: bool
+    """Whether that std is each row's, or the whole tensor's."""
     clip: Clip | None
     """Bound on the gradient: a number for the global norm, or a pair of kind and number."""
     cautious: bool
@@ -37,6 +39,8 @@ class Options(TypedDict, total=False):
     """Seed of stochastic rounding."""
     nonfinite: Nonfinite
     """What a NaN or infinite gradient does."""
+    mars: float
+    """γ in g + γβ/(1−β)·(g − g_{t−1}); 0 is off."""
     maximize: bool
     """Ascend."""
     run: Run
@@ -46,27 +50,32 @@ class Options(TypedDict, total=False):
 DEFAULTS: dict[str, Any] = {
     "centralize": 0.0,
     "normalize": 0.0,
+    "normalize_channels": True,
     "clip": None,
     "cautious": False,
     "decay": "l2",
     "precision": "auto",
     "seed": 0,
     "nonfinite": "propagate",
+    "mars": 0.0,
     "maximize": False,
     "run": "auto",
 }
-OPTION_NUMBERS = ("lr", "weight_decay", "centralize", "normalize", "seed")
+NEUTRAL = DEFAULTS | {"weight_decay": 0.0}
+OPTION_NUMBERS = ("lr", "weight_decay", "centralize", "normalize", "mars", "seed")
 
 _ALLOWED: dict[str, Allowed] = {
     "lr": nonnegative,
     "weight_decay": nonnegative,
     "centralize": portion,
     "normalize": portion,
+    "normalize_channels": flag,
     "cautious": flag,
     "decay": Choice(get_args(Decay)),
     "precision": Choice(get_args(Precision)),
     "seed": Range(0, 1 << 31, whole=True),
     "nonfinite": Choice(get_args(Nonfinite)),
+    "mars": nonnegative,
     "maximize": flag,
     "run": Choice(get_args(Run)),
 }
@@ -81,6 +90,8 @@ def check(owner: str, rule: Rule, group: Group) -> None:
     """
     for name, allowed in (_ALLOWED | dict(rule.allowed)).items():
         allowed.check(f"{owner}: {name}", group[name])
+    if group["decay"] == "preconditioned" and not rule.preconditions and "decay" not in rule.hyperparameters:
+        raise ValueError(f"{owner}: decay='preconditioned' is for rules that have a preconditioner to give; {rule} has none.")
     if (clip := group["clip"]) is not None:
         if isinstance(clip, tuple | list) and not (len(cast("list[Any]", clip)) == 2 and clip[0] in get_args(ClipKind)):
             kinds = ", ".join(get_args(ClipKind))

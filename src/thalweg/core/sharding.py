@@ -51,7 +51,8 @@ def apply(reach: Reach, function: Callable[..., Any], x: Any, *args: Any, **kwar
     if not is_sharded(x):
         return function(x, *args, **kwargs)
     if reach == "tensor":
-        return spread(function(x, *args, **kwargs), x)
+        result = function(x, *args, **kwargs)
+        return tuple(spread(r, x) for r in result) if isinstance(result, tuple) else spread(result, x)
     from torch.distributed.tensor import DTensor
 
     part = function(local(x), *map(local, args), **{name: local(y) for name, y in kwargs.items()})
