@@ -12,6 +12,8 @@ from thalweg.rules.adadelta import Adadelta
 from thalweg.rules.adagrad import Adagrad
 from thalweg.rules.adam import Adam, AdamW
 from thalweg.rules.dope import DOPE
+from thalweg.rules.exmachina import ExMachina
+from thalweg.rules.mars import MARS
 from thalweg.rules.nadam import NAdam
 from thalweg.rules.rmsprop import RMSprop
 from thalweg.rules.saveus import SAVEUS
@@ -26,6 +28,8 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adamw": AdamW,
     "nadam": NAdam,
     "saveus": SAVEUS,
+    "mars": MARS,
+    "exmachina": ExMachina,
     "dope": DOPE,
     "lbfgs": LBFGS,
 }

@@ -217,7 +217,7 @@ class DOPE(
         momentum_lambda: λ, the exponent of the momentum's amplification t^λ.
         amplification_cap: its largest value.
         gamma: γ of MARS's correction.
-        clip: bound of the RMS clip; published: of the L2 norm of each tensor's g̃.  A pair is the option ``clip``.
+        clip: bound of the RMS clip; published: of the L2 norm of each tensor's g̃.
         power: of the two averages, ½ for their roots.
         variant: ``"stable"``; ``"published"``, the public code's steps, which multiply a weight whose gradient is zero by
             1 − ηλ/(eps·eps2) in each step, and make NaN of rows of one element; ``"equations"``, the document as printed,
@@ -225,7 +225,7 @@ class DOPE(
         options: see ``thalweg.Options``.
     """
 
-    aliases = {"centralization": "centralize", "normalization": "normalize"}
+    aliases = {"centralization": "centralize", "normalization": "normalize", "clip": "rms_clip"}
 
     def __init__(
         self,
