@@ -114,11 +114,9 @@ def test_compiled_models_and_steps(run: str, whole_step: bool) -> None:
 
 def test_the_learning_rate_may_be_a_tensor_that_others_write() -> None:
     lr = torch.tensor(0.01)
-    runs = pair(PLAIN[3])
-    runs = [
-        (model, cls(model.parameters(), lr=lr))
-        for (model, _), cls in zip(runs, (thalweg.Adam, torch.optim.Adam), strict=True)
-    ]
+    ours, theirs = Tied(), Tied()
+    optimizers = thalweg.Adam(ours.parameters(), lr=lr), torch.optim.Adam(theirs.parameters(), lr=lr)
+    runs = list(zip((ours, theirs), optimizers, strict=True))
     for model, optimizer in runs:
         for i, batch in enumerate(BATCHES):
             lr.fill_(0.01 * (i + 1))

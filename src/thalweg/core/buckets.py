@@ -16,7 +16,7 @@ from thalweg.core.names import describe, without_wrappers
 from thalweg.core.options import OPTION_NUMBERS, clip_bound
 from thalweg.core.pipeline import Pipeline
 from thalweg.core.rule import Group, Rule, Scalar, State
-from thalweg.core.sharding import first_element, is_sharded, local, placement
+from thalweg.core.sharding import first_element, is_sharded, local, placement, spread
 
 
 @dataclass(eq=False)
@@ -53,7 +53,7 @@ class Bucket:
     run: str  # the strategy chosen for it
     reason: str  # and why
     params: list[Tensor]  # as the user holds them
-    part: Callable[[Tensor], Tensor]  # what of a tensor the pipeline works on: the part held here, or all of a DTensor
+    part: Callable[[Tensor], Tensor] | None  # what the pipeline is given of a DTensor: its part held here, or itself
     local: list[Tensor]  # that part of each parameter
     orders: list[tuple[int, ...]]  # each parameter's dimensions from slow to fast in memory
     lanes: list[int]  # the number of each parameter's first element here, of which stochastic rounding makes its noise
@@ -61,6 +61,16 @@ class Bucket:
     counters: dict[str, Counter]  # the numbers that all members share: the step count and the rule's own
     calls: list[Any] = field(default_factory=list[Any])  # how ``run`` cuts it up, made at the first step
     numbers: Any = None  # this step's numbers as kernels take them
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients, spread over the processes as their parameters are."""
+        if self.part is None:
+            return [p.grad for p in self.params]  # pyright: ignore[reportReturnType]
+        return [spread(p.grad, p) for p in self.params]
+
+    def parts(self, tensors: list[Tensor]) -> list[Tensor]:
+        """What the pipeline is given of each."""
+        return tensors if self.part is None else list(map(self.part, tensors))
 
     def read_numbers(self, shared: dict[str, Tensor]) -> dict[str, Any]:
         """This step's numbers by name: floats; a tensor only where it lives on an accelerator, as ``shared`` ones do."""
@@ -140,9 +150,9 @@ def _sort(
             as_whole = is_sharded(p) and made.reach == "tensor"
             layout = "sharded" if as_whole else strategy.layout(local(p), made.reach)
             sorted_.setdefault((made, p.device, p.dtype, placement(p), layout, history), []).append(p)
-        for (made, device, _, _, layout, history), params in sorted_.items():
-            part = _itself if layout == "sharded" else local
-            parts = [part(p) for p in params]
+        for (made, device, _, where, layout, history), params in sorted_.items():
+            part = None if where is None else _itself if layout == "sharded" else local
+            parts = params if part is None else list(map(part, params))
             run, reason = strategy.choose(
                 group["run"], device.type, sum(p.numel() for p in parts), layout, one_pass=made.one_pass
             )
@@ -166,7 +176,7 @@ def _sort(
                 parts,
                 [strategy.memory_order(p) for p in parts],
                 [lanes[p] for p in params],
-                {name: [part(state[p][name]) for p in params] for name in kinds},
+                {name: [s if part is None else part(s) for s in (state[p][name] for p in params)] for name in kinds},
                 counters,
             )
 

@@ -17,7 +17,6 @@ from thalweg.core.gradient import clip_kind
 from thalweg.core.names import describe
 from thalweg.core.options import DEFAULTS, Options, check, refuse_unknown
 from thalweg.core.rule import Group, Rule
-from thalweg.core.sharding import spread
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -120,7 +119,7 @@ class Optimizer(torch.optim.Optimizer):
         if not buckets:
             return loss
 
-        gradients = [[spread(p.grad, p) for p in bucket.params] for bucket in buckets]
+        gradients = [bucket.gradients() for bucket in buckets]
         every = [g for grads in gradients for g in grads]
         shared: dict[str, Tensor] = {}
         if any(clip_kind(group["clip"]) == "global_norm" for group in self.param_groups):
@@ -130,7 +129,7 @@ class Optimizer(torch.optim.Optimizer):
         for bucket, grads in zip(buckets, gradients, strict=True):
             h = bucket.read_numbers(shared)
             bucket.advance(h)
-            execute.run(bucket, [bucket.part(g) for g in grads], h)
+            execute.run(bucket, bucket.parts(grads), h)
         # Kernels write through memory that autograd does not know as the parameter's.
         torch.autograd.graph.increment_version([p for bucket in buckets for p in bucket.params])
         return loss
