@@ -151,6 +151,8 @@ CHECKS: dict[str, Callable[[Case], float]] = {
 """By their title in the table; the one over processes is in ``sharded``."""
 
 
-def bound(check: str, dtype: torch.dtype) -> float:
+def bound(check: str, case: Case) -> float:
     """The error that a check allows."""
-    return ROUNDING[dtype] if check in ("oracle", "strategies agree", "FSDP2") else 0.0
+    if check not in ("oracle", "strategies agree", "FSDP2"):
+        return 0.0
+    return case.spec.float32 if case.dtype == torch.float32 else ROUNDING[case.dtype]

@@ -51,7 +51,8 @@ class Optimizer(torch.optim.Optimizer):
         """Add parameters with hyperparameters of their own; nothing is added if any of them is not allowed."""
         owner = type(self).__name__
         for name in self.aliases.keys() & param_group.keys():
-            param_group[self.aliases[name]] = param_group.pop(name)
+            if not isinstance(param_group[name], tuple | list):  # a pair for clip is the option
+                param_group[self.aliases[name]] = param_group.pop(name)
         misspelt = [
             n for n in param_group if n not in self.defaults and get_close_matches(n, self.defaults, cutoff=0.8)
         ]

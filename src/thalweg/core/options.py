@@ -99,6 +99,11 @@ def check(owner: str, rule: Rule, group: Group) -> None:
         nonnegative.check(f"{owner}: clip", clip_bound(clip))
 
 
+def split_clip(clip: Clip, bound: float) -> tuple[float, Clip | None]:
+    """For a rule with a bound of its own called clip: that bound, and the option, which is a pair there."""
+    return (bound, clip) if isinstance(clip, tuple | list) else (clip, None)
+
+
 def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise TypeError for a keyword that this optimizer does not take, with the nearest that it does."""
     known = sorted(known)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Unpack
+import warnings
+from typing import Any, Literal, Unpack, cast
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -10,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 from thalweg.core import gradient, parts
 from thalweg.core.allowed import Choice, Maybe, finite, fraction, fractions, nonnegative, portion
 from thalweg.core.optimizer import Optimizer
-from thalweg.core.options import Options
+from thalweg.core.options import Clip, Options, split_clip
 from thalweg.core.rule import Scalar, rule, zeros
 
 ALLOWED = {
@@ -217,7 +218,8 @@ class DOPE(
         momentum_lambda: λ, the exponent of the momentum's amplification t^λ.
         amplification_cap: its largest value.
         gamma: γ of MARS's correction.
-        clip: bound of the RMS clip; published: of the L2 norm of each tensor's g̃.
+        clip: bound of the RMS clip; published: of the L2 norm of each tensor's g̃.  A pair is the option
+            ``clip``, on the gradient.
         power: of the two averages, ½ for their roots.
         variant: ``"stable"``; ``"published"``, the public code's steps, which multiply a weight whose gradient is zero by
             1 − ηλ/(eps·eps2) in each step, and make NaN of rows of one element; ``"equations"``, the document as printed,
@@ -244,11 +246,12 @@ class DOPE(
         momentum_lambda: float = 0.25,
         amplification_cap: float = 10.0,
         gamma: float = 5e-4,
-        clip: float = 1.0,
+        clip: Clip = 1.0,
         power: float = 0.5,
         variant: Literal["stable", "published", "equations"] = "stable",
         **options: Unpack[Options],
     ) -> None:
+        own_clip, clip = split_clip(clip, 1.0)
         own = dict(
             lr=lr,
             betas=betas,
@@ -261,11 +264,29 @@ class DOPE(
             momentum_lambda=momentum_lambda,
             amplification_cap=amplification_cap,
             gamma=gamma,
-            rms_clip=clip,
+            rms_clip=own_clip,
             power=power,
             variant=variant,
         )
-        shared = Options(
-            centralize=centralization, normalize=normalization, normalize_channels=normalize_channels, **options
+        shared = dict(
+            centralize=centralization, normalize=normalization, normalize_channels=normalize_channels, clip=clip
         )
-        super().__init__(params, own, shared)
+        super().__init__(params, own, cast(Options, shared | options))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters; warns of a variant that is unsafe at the values given."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        growth = float(group["lr"]) * float(group["weight_decay"]) / max(group["eps"] * group["eps2"], 1e-300)
+        if group["variant"] == "published" and growth > 1:
+            warnings.warn(
+                f"DOPE: variant='published' multiplies a weight whose gradient is zero by {1 - growth:.3g} in each step"
+                ' (1 − lr·weight_decay/(eps·eps2)); weight_decay=0 or variant="stable" does not.',
+                stacklevel=3,
+            )
+        if group["variant"] == "equations":
+            warnings.warn(
+                "DOPE: variant='equations' neither corrects nor bounds its averages and may leave the finite numbers within"
+                ' tens of steps; variant="stable" does not.',
+                stacklevel=3,
+            )

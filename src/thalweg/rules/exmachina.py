@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Unpack
+from typing import Literal, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 from thalweg.core import parts
 from thalweg.core.allowed import Maybe, finite, fraction, fractions, nonnegative, portion
 from thalweg.core.optimizer import Optimizer
-from thalweg.core.options import Options
+from thalweg.core.options import Clip, Options, split_clip
 from thalweg.core.rule import Scalar, State, rule, zeros
 
 ones = State(fill=1.0)
@@ -108,7 +108,7 @@ class ExMachina(
         diff_mult: factor of Δ in Fᵈ.
         momentum_lambda: the exponent of the momentum's amplification t^λ.
         gamma: γ of MARS's correction.
-        clip: bound of the L2 norm of each tensor's c.
+        clip: bound of the L2 norm of each tensor's c.  A pair is the option ``clip``, on the gradient.
         centralization: how much of each row's mean is taken out of the update.
         variant: ``"stable"`` or ``"published"``: the public algorithm needs no safeguard, and both names mean it.
         options: see ``thalweg.Options``.
@@ -129,11 +129,12 @@ class ExMachina(
         diff_mult: float = 1.0,
         momentum_lambda: float = 0.25,
         gamma: float = 5e-4,
-        clip: float = 1.0,
+        clip: Clip = 1.0,
         centralization: float = 0.0,
         variant: Literal["stable", "published"] = "stable",
         **options: Unpack[Options],
     ) -> None:
+        own_clip, clip = split_clip(clip, 1.0)
         own = dict(
             lr=lr,
             betas=betas,
@@ -145,8 +146,8 @@ class ExMachina(
             diff_mult=diff_mult,
             momentum_lambda=momentum_lambda,
             gamma=gamma,
-            norm_clip=clip,
+            norm_clip=own_clip,
             centralization=centralization,
             variant=variant,
         )
-        super().__init__(params, own, options)
+        super().__init__(params, own, cast(Options, {"clip": clip} | options))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Unpack
+import warnings
+from typing import Any, Literal, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -137,7 +138,15 @@ class SAVEUS(Optimizer, rule={"stable": saveus, "published": published, "equatio
         **options: Unpack[Options],
     ) -> None:
         own = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amp_fac=amp_fac, clip_power=clip_power)
-        shared = Options(
-            centralize=centralization, normalize=normalization, normalize_channels=normalize_channels, **options
-        )
-        super().__init__(params, own | {"variant": variant}, shared)
+        shared = dict(centralize=centralization, normalize=normalization, normalize_channels=normalize_channels)
+        super().__init__(params, own | {"variant": variant}, cast(Options, shared | options))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters; warns of a variant that is unsafe at any values."""
+        super().add_param_group(param_group)
+        if self.param_groups[-1]["variant"] == "equations":
+            warnings.warn(
+                "SAVEUS: variant='equations' divides by the root of v twice: its steps grow without bound as the gradient"
+                ' shrinks, and a gradient of zero makes NaN; variant="stable" does not.',
+                stacklevel=3,
+            )

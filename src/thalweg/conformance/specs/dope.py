@@ -89,39 +89,61 @@ class PrintedDOPE(Loop):
 
 SHORT = {"betas": (0.9, 0.99), "momentum_beta": 0.9}
 SHORT_ = {"b1": 0.9, "b2": 0.99, "bm": 0.9}
+# Where update and gradient nearly disagree, float32's rounding decides whether an element moves at all, by η; the published
+# and printed forms divide by roots that may be near zero.
+JUMPS = 1e-2
 SPECS = [
-    Spec("dope", StableDOPE, 1e-3, {}, {}),
+    Spec("dope", StableDOPE, 1e-3, {}, {}, JUMPS),
     Spec(
-        "dope", StableDOPE, 1e-2,
+        "dope",
+        StableDOPE,
+        1e-2,
         SHORT | {"gamma": 0.02, "eps_floor": 1e-9, "momentum_lambda": 0.5, "amplification_cap": 3.0, "clip": 0.5},
         SHORT_ | {"gamma": 0.02, "floor": 1e-9, "lam": 0.5, "cap": 3.0, "clip": 0.5},
+        JUMPS,
     ),
     Spec(
-        "dope", StableDOPE, 1e-2,
-        SHORT | {"diff_mult": 0.0, "gamma": 0.0, "power": 0.75, "centralization": 0.0, "normalization": 0.0,
-                 "cautious": False, "weight_decay": 0.1},
+        "dope",
+        StableDOPE,
+        1e-2,
+        SHORT
+        | {"diff_mult": 0.0, "gamma": 0.0, "power": 0.75, "weight_decay": 0.1}
+        | {"centralization": 0.0, "normalization": 0.0, "cautious": False},
         SHORT_ | {"mult": 0.0, "gamma": 0.0, "power": 0.75, "cen": 0.0, "norm": 0.0, "cautious": False, "wd": 0.1},
     ),
-    Spec("dope", PublishedDOPE, 1e-6, {"variant": "published"}, {}),
+    Spec("dope", PublishedDOPE, 1e-6, {"variant": "published"}, {}, JUMPS),
     Spec(
-        "dope", PublishedDOPE, 1e-5,
+        "dope",
+        PublishedDOPE,
+        1e-3,
         SHORT | {"variant": "published", "eps_floor": 1e-3, "weight_decay": 0.0, "clip": 0.3, "diff_mult": 2.0},
         SHORT_ | {"floor": 1e-3, "wd": 0.0, "clip": 0.3, "mult": 2.0},
+        JUMPS,
     ),
     Spec(
-        "dope", PublishedDOPE, 1e-5,
+        "dope",
+        PublishedDOPE,
+        1e-5,
         {"variant": "published", "normalization": 0.0, "centralization": 1.0, "cautious": False, "gamma": 0.02},
         {"norm": 0.0, "cen": 1.0, "cautious": False, "gamma": 0.02},
+        JUMPS,
     ),
-    Spec("dope", PrintedDOPE, 1e-6, {"variant": "equations"}, {}),
+    Spec("dope", PrintedDOPE, 1e-6, {"variant": "equations"}, {}, JUMPS),
     Spec(
-        "dope", PrintedDOPE, 1e-5,
+        "dope",
+        PrintedDOPE,
+        1e-3,
         SHORT | {"variant": "equations", "weight_decay": 0.0, "gamma": 0.02, "eps": 1e-3},
         SHORT_ | {"wd": 0.0, "gamma": 0.02, "eps": 1e-3},
+        JUMPS,
     ),
     Spec(
-        "dope", PrintedDOPE, 1e-5,
-        {"variant": "equations", "cautious": False, "centralization": 1.0, "normalization": 1.0, "momentum_lambda": 0.5},
+        "dope",
+        PrintedDOPE,
+        1e-4,
+        {"variant": "equations", "cautious": False, "momentum_lambda": 0.5}
+        | {"centralization": 1.0, "normalization": 1.0},
         {"cautious": False, "cen": 1.0, "norm": 1.0, "lam": 0.5},
+        JUMPS,
     ),
 ]
