@@ -42,6 +42,8 @@ build/conformance.md: $(VENV)/.dev-installed $(shell find src/thalweg/core src/t
 examples: $(VENV)/.dev-installed
 	$(BIN)/python examples/train.py
 	$(BIN)/python examples/nesterov_lookahead.py
+	$(BIN)/python examples/continue_from_torch.py
+	$(BIN)/python examples/kill_and_resume.py
 	$(BIN)/python examples/accelerate_loop.py
 	$(BIN)/python examples/lightning_module.py
 	$(BIN)/python examples/huggingface_trainer.py

@@ -118,7 +118,7 @@ def test_a_state_dict_of_torch_without_a_step_count_is_only_for_rules_that_need_
     saved = copy.deepcopy(source.state_dict())
     del saved["state"][0]["step"]
     optimizer = thalweg.AdamW(parameters(shapes=[(3,)]))
-    with pytest.raises(ValueError, match="needs 'exp_avg', 'exp_avg_sq', 'step'"):
+    with pytest.raises(ValueError, match="it needs 'exp_avg', 'exp_avg_sq', 'step'"):
         optimizer.load_state_dict(saved)
 
 

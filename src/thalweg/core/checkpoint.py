@@ -153,7 +153,7 @@ def _state_of(what: str, rule: Rule, group: Group, p: Tensor, theirs: Any) -> di
     known = tensors.keys() | rule.counters.keys()
     if own.keys() - known or needed - own.keys():
         raise ValueError(
-            f"{what} was saved as {_listed(own, most=9)}; {rule} with these hyperparameters needs"
+            f"{what} was saved as {_listed(own, most=9)}; with these hyperparameters it needs"
             f" {_listed(sorted(needed), most=9)}. It is of another rule, or not complete."
         )
     counters = {n: _counter(f"{what}: {n}", r, own.get(n, r.absent)) for n, r in rule.counters.items()}
