@@ -11,7 +11,6 @@ from thalweg.conformance.checks import Case, bound, oracle
 from thalweg.conformance.trial import STRATEGIES
 
 
-
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("run", STRATEGIES)

@@ -21,8 +21,9 @@ def by_row(x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
 
 def deviation(row: Tensor) -> float:
     """The unbiased standard deviation."""
-    mean = sum(row.tolist()) / len(row)
-    return (sum((x - mean) ** 2 for x in row.tolist()) / (len(row) - 1)) ** 0.5 if len(row) > 1 else float("nan")
+    values: list[float] = row.tolist()
+    mean = sum(values) / len(values)
+    return (sum((x - mean) ** 2 for x in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else float("nan")
 
 
 def processed(g: Tensor, cen: float, norm: float, *, channels: bool = True) -> Tensor:
@@ -46,7 +47,9 @@ def processed_as_published(g: Tensor, cen: float, norm: float) -> Tensor:
 
 
 class Loop(torch.optim.Optimizer):
-    """Calls ``one(state, p, g, t)``, which moves p, for each parameter."""
+    """Calls ``one(state, p, g, t, **hyperparameters)``, a method of the subclass that moves p, for each parameter."""
+
+    one: Any
 
     def __init__(self, params: Any, lr: float, **h: Any) -> None:
         super().__init__(params, {})
@@ -58,12 +61,8 @@ class Loop(torch.optim.Optimizer):
         self.t += 1
         for group in self.param_groups:
             for p in group["params"]:
-                if p.numel():
+                if p.grad is not None and p.numel():
                     self.one(self.state[p], p, p.grad.clone(), self.t, **self.h)
-
-    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, t: int, **h: Any) -> None:
-        """One step of one parameter."""
-        raise NotImplementedError
 
 
 def ema(s: dict[str, Tensor], name: str, x: Tensor, beta: float, start: float = 0.0) -> Tensor:

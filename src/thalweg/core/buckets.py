@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 from zlib import crc32
 
@@ -117,7 +118,9 @@ class Plan:
             for i, group in enumerate(groups):
                 for j, p in enumerate(group["params"]):
                     if p.grad is not None:
-                        _refuse_unsupported(lambda i=i, j=j: describe(groups, i, j), p, p.grad, state.get(p, {}), rule_of(group))
+                        _refuse_unsupported(
+                            partial(describe, groups, i, j), p, p.grad, state.get(p, {}), rule_of(group)
+                        )
             self.buckets = list(_sort(groups, active, state, rule_of))
             self._key = [*static, *self._fingerprint(groups, active, state)]
         return self.buckets

@@ -22,15 +22,20 @@ from thalweg.core.rule import Group, Rule
 class Optimizer(torch.optim.Optimizer):
     """A rule with the shared options, as a torch optimizer.
 
-    A subclass names its rule, or a table of them for its ``variant``, and any option whose default differs: ``class AdamW(Optimizer, rule=adam, decay="decoupled")``;
-    its ``__init__`` lists its hyperparameters and passes them on.  See ``Options`` for the keywords that all share.
+    A subclass names its rule, or a table of them for its ``variant``, and any option whose default differs:
+    ``class AdamW(Optimizer, rule=adam, decay="decoupled")``; its ``__init__`` lists its hyperparameters and passes them on.
+    See ``Options`` for the keywords that all share.
     """
 
     rule: ClassVar[Rule | Mapping[str, Rule]]
     option_defaults: ClassVar[dict[str, Any]] = DEFAULTS
-    aliases: ClassVar[dict[str, str]] = {}  # names that arguments have in a rule's source, and what they are called here
+    aliases: ClassVar[
+        dict[str, str]
+    ] = {}  # names that arguments have in a rule's source, and what they are called here
 
-    def __init_subclass__(cls, *, rule: Rule | Mapping[str, Rule] | None = None, **option_defaults: Unpack[Options]) -> None:
+    def __init_subclass__(
+        cls, *, rule: Rule | Mapping[str, Rule] | None = None, **option_defaults: Unpack[Options]
+    ) -> None:
         super().__init_subclass__()
         if rule is not None:
             cls.rule = rule

@@ -18,8 +18,8 @@ Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 Run: TypeAlias = Literal["auto", "each", "foreach", "compiled"]
 
 
-class Options(TypedDict, total=False):
-    """Keywords every optimizer takes beside its own.  The neutral value of each costs nothing."""
+class OptionsButClip(TypedDict, total=False):
+    """The options, for a class that has an argument ``clip`` of its own."""
 
     centralize: float
     """Strength s in g − s·rowmean(g); 0 is off."""
@@ -27,8 +27,6 @@ class Options(TypedDict, total=False):
     """Strength s in (1−s)g + s·g/std(g); 0 is off."""
     normalize_channels: bool
     """Whether that std is each row's, or the whole tensor's."""
-    clip: Clip | None
-    """Bound on the gradient: a number for the global norm, or a pair of kind and number."""
     cautious: bool
     """Move only where update and gradient agree in sign."""
     decay: Decay
@@ -47,6 +45,13 @@ class Options(TypedDict, total=False):
     """How the step is executed."""
 
 
+class Options(OptionsButClip, total=False):
+    """Keywords every optimizer takes beside its own.  The neutral value of each costs nothing."""
+
+    clip: Clip | None
+    """Bound on the gradient: a number for the global norm, or a pair of kind and number."""
+
+
 DEFAULTS: dict[str, Any] = {
     "centralize": 0.0,
     "normalize": 0.0,
@@ -61,7 +66,7 @@ DEFAULTS: dict[str, Any] = {
     "maximize": False,
     "run": "auto",
 }
-NEUTRAL = DEFAULTS | {"weight_decay": 0.0}
+_NEUTRAL = DEFAULTS | {"weight_decay": 0.0}
 OPTION_NUMBERS = ("lr", "weight_decay", "centralize", "normalize", "mars", "seed")
 
 _ALLOWED: dict[str, Allowed] = {
@@ -91,12 +96,19 @@ def check(owner: str, rule: Rule, group: Group) -> None:
     for name, allowed in (_ALLOWED | dict(rule.allowed)).items():
         allowed.check(f"{owner}: {name}", group[name])
     if group["decay"] == "preconditioned" and not rule.preconditions and "decay" not in rule.hyperparameters:
-        raise ValueError(f"{owner}: decay='preconditioned' is for rules that have a preconditioner to give; {rule} has none.")
+        raise ValueError(
+            f"{owner}: decay='preconditioned' is for rules that have a preconditioner to give; {rule} has none."
+        )
     if (clip := group["clip"]) is not None:
         if isinstance(clip, tuple | list) and not (len(cast("list[Any]", clip)) == 2 and clip[0] in get_args(ClipKind)):
             kinds = ", ".join(get_args(ClipKind))
             raise ValueError(f"{owner}: clip={clip!r} must be a number or a pair of one of {kinds} and a number.")
         nonnegative.check(f"{owner}: clip", clip_bound(clip))
+
+
+def left_to_stations(rule: Rule, group: Group) -> Group:
+    """The group with the options that the rule itself takes at their neutral values."""
+    return group | {name: value for name, value in _NEUTRAL.items() if name in rule.hyperparameters}
 
 
 def split_clip(clip: Clip, bound: float) -> tuple[float, Clip | None]:

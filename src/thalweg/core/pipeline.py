@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from thalweg.core import average, decay, gradient, precision, update
-from thalweg.core.options import NEUTRAL
+from thalweg.core.options import left_to_stations
 from thalweg.core.rule import Group, Rule, Scalar, State
 from thalweg.core.sharding import Reach, local
 from thalweg.core.station import Station
@@ -90,7 +90,7 @@ class Pipeline:
 def tensors(rule: Rule, group: Group) -> dict[str, State]:
     """The state tensors of each parameter of a group: the rule's, and those of the options that keep any."""
     kept = {name: kind for name, kind in rule.tensors.items() if kind.exists(group)}
-    return kept | gradient.state(_left_to_stations(rule, group))
+    return kept | gradient.state(left_to_stations(rule, group))
 
 
 def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
@@ -100,7 +100,7 @@ def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
     switches += tuple((n, None) for n, s in rule.tensors.items() if not s.exists(group))
     numbers = tuple(n for n in (*rule.hyperparameters, *rule.counters) if n != "step" and n not in dict(switches))
     wide = precision.arithmetic_dtype(dtype)
-    group = _left_to_stations(rule, group)
+    group = left_to_stations(rule, group)
     return Pipeline(
         maximize=group["maximize"],
         gradient=gradient.stations(group),
@@ -115,8 +115,3 @@ def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
         stochastic=precision.rounds_stochastically(group, dtype),
         guarded=group["nonfinite"] == "skip",
     )
-
-
-def _left_to_stations(rule: Rule, group: Group) -> Group:
-    """The group with the options that the rule itself takes at their neutral values."""
-    return group | {name: value for name, value in NEUTRAL.items() if name in rule.hyperparameters}

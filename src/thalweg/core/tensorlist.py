@@ -44,7 +44,9 @@ class TensorList:
         A function that returns pairs gives a pair of lists.
         """
         rows = (o.tensors if isinstance(o, TensorList) else [o] * len(self) for o in others)
-        named = [{n: o.tensors[i] if isinstance(o, TensorList) else o for n, o in kwargs.items()} for i in range(len(self))]
+        named = [
+            {n: o.tensors[i] if isinstance(o, TensorList) else o for n, o in kwargs.items()} for i in range(len(self))
+        ]
         results = [function(*row, **k) for *row, k in zip(self.tensors, *rows, named, strict=True)]
         if isinstance(results[0], tuple):
             return tuple(TensorList(column) for column in zip(*results, strict=True))

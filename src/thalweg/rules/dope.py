@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, Unpack, cast
+from typing import Any, ClassVar, Literal, Unpack, cast
 
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 from thalweg.core import gradient, parts
 from thalweg.core.allowed import Choice, Maybe, finite, fraction, fractions, nonnegative, portion
 from thalweg.core.optimizer import Optimizer
-from thalweg.core.options import Clip, Options, split_clip
+from thalweg.core.options import Clip, Options, OptionsButClip, split_clip
 from thalweg.core.rule import Scalar, rule, zeros
 
 ALLOWED = {
@@ -213,7 +213,6 @@ class DOPE(
         weight_decay: strength λ of the decay.
         centralization: how much of each row's mean is taken out of the gradient, in [0, 1]; the option ``centralize``.
         normalization: how much of the gradient is divided by its standard deviation, in [0, 1]; the option ``normalize``.
-        normalize_channels: whether that deviation is each row's, or the whole tensor's.
         diff_mult: factor of Δ in Fᵈ; 0 leaves Fᵈ out, and with ``gamma=0`` the previous gradient too: 8 bytes a parameter.
         momentum_lambda: λ, the exponent of the momentum's amplification t^λ.
         amplification_cap: its largest value.
@@ -227,7 +226,11 @@ class DOPE(
         options: see ``thalweg.Options``.
     """
 
-    aliases = {"centralization": "centralize", "normalization": "normalize", "clip": "rms_clip"}
+    aliases: ClassVar[dict[str, str]] = {
+        "centralization": "centralize",
+        "normalization": "normalize",
+        "clip": "rms_clip",
+    }
 
     def __init__(
         self,
@@ -241,7 +244,6 @@ class DOPE(
         weight_decay: float = 0.01,
         centralization: float = 0.5,
         normalization: float = 0.5,
-        normalize_channels: bool = True,
         diff_mult: float = 1.0,
         momentum_lambda: float = 0.25,
         amplification_cap: float = 10.0,
@@ -249,9 +251,9 @@ class DOPE(
         clip: Clip = 1.0,
         power: float = 0.5,
         variant: Literal["stable", "published", "equations"] = "stable",
-        **options: Unpack[Options],
+        **options: Unpack[OptionsButClip],
     ) -> None:
-        own_clip, clip = split_clip(clip, 1.0)
+        own_clip, pair = split_clip(clip, 1.0)
         own = dict(
             lr=lr,
             betas=betas,
@@ -268,9 +270,7 @@ class DOPE(
             power=power,
             variant=variant,
         )
-        shared = dict(
-            centralize=centralization, normalize=normalization, normalize_channels=normalize_channels, clip=clip
-        )
+        shared = dict(centralize=centralization, normalize=normalization, clip=pair)
         super().__init__(params, own, cast(Options, shared | options))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

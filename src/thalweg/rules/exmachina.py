@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Unpack, cast
+from typing import ClassVar, Literal, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.optim.optimizer import ParamsT
 from thalweg.core import parts
 from thalweg.core.allowed import Maybe, finite, fraction, fractions, nonnegative, portion
 from thalweg.core.optimizer import Optimizer
-from thalweg.core.options import Clip, Options, split_clip
+from thalweg.core.options import Clip, Options, OptionsButClip, split_clip
 from thalweg.core.rule import Scalar, State, rule, zeros
 
 ones = State(fill=1.0)
@@ -86,9 +86,7 @@ def exmachina(
     return u, ad
 
 
-class ExMachina(
-    Optimizer, rule={"stable": exmachina, "published": exmachina}, cautious=True, decay="preconditioned"
-):
+class ExMachina(Optimizer, rule={"stable": exmachina, "published": exmachina}, cautious=True, decay="preconditioned"):
     """FMARSCrop: a variance-reduced gradient in the metric of two Fisher estimates, with amplified momentum.
 
     ``ĝ = R(c/(√F √Fᵈ)),  u = ĝ + t^λ(m − mean m),  m ← EMA ĝ``
@@ -114,7 +112,7 @@ class ExMachina(
         options: see ``thalweg.Options``.
     """
 
-    aliases = {"clip": "norm_clip"}
+    aliases: ClassVar[dict[str, str]] = {"clip": "norm_clip"}
 
     def __init__(
         self,
@@ -132,9 +130,9 @@ class ExMachina(
         clip: Clip = 1.0,
         centralization: float = 0.0,
         variant: Literal["stable", "published"] = "stable",
-        **options: Unpack[Options],
+        **options: Unpack[OptionsButClip],
     ) -> None:
-        own_clip, clip = split_clip(clip, 1.0)
+        own_clip, pair = split_clip(clip, 1.0)
         own = dict(
             lr=lr,
             betas=betas,
@@ -150,4 +148,4 @@ class ExMachina(
             centralization=centralization,
             variant=variant,
         )
-        super().__init__(params, own, cast(Options, {"clip": clip} | options))
+        super().__init__(params, own, cast(Options, {"clip": pair} | options))

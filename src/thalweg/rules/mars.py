@@ -24,7 +24,6 @@ ALLOWED = {
     "optimize_1d": flag,
     "exact": flag,
 }
-STATE = dict(exp_avg=zeros, exp_avg_sq=zeros, previous_grad=zeros, previous_param=zeros.when("exact"))
 
 
 def corrected(
@@ -46,7 +45,14 @@ def adam(g: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar
     return m / (1 - b1**t) / ((v / (1 - b2**t)).sqrt() + eps)
 
 
-@rule(**STATE, allowed=ALLOWED, reach="tensor")
+@rule(
+    exp_avg=zeros,
+    exp_avg_sq=zeros,
+    previous_grad=zeros,
+    previous_param=zeros.when("exact"),
+    allowed=ALLOWED,
+    reach="tensor",
+)
 def mars_adamw(
     g: Tensor,
     p: Tensor,
@@ -70,7 +76,14 @@ def mars_adamw(
     return adam(c, t, exp_avg, exp_avg_sq, betas, eps)
 
 
-@rule(**STATE, allowed=ALLOWED, reach="tensor")
+@rule(
+    exp_avg=zeros,
+    exp_avg_sq=zeros,
+    previous_grad=zeros,
+    previous_param=zeros.when("exact"),
+    allowed=ALLOWED,
+    reach="tensor",
+)
 def mars_lion(
     g: Tensor,
     p: Tensor,

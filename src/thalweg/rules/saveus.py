@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal, Unpack, cast
+from typing import Any, ClassVar, Literal, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -111,7 +111,6 @@ class SAVEUS(Optimizer, rule={"stable": saveus, "published": published, "equatio
         weight_decay: strength λ of the decay: on the gradient, or with ``decay="decoupled"`` on the parameter.
         centralization: how much of each row's mean is taken out of the gradient, in [0, 1]; the option ``centralize``.
         normalization: how much of the gradient is divided by its standard deviation, in [0, 1]; the option ``normalize``.
-        normalize_channels: whether that deviation is each row's, or the whole tensor's.
         amp_fac: α, the weight of the average.
         clip_power: a bounds h to ±tᵃ, element by element; None does not.  The document's schedule is 0.25.
         variant: ``"stable"`` corrects m for its start at zero; ``"published"`` is the public code, which instead divides the
@@ -120,7 +119,7 @@ class SAVEUS(Optimizer, rule={"stable": saveus, "published": published, "equatio
         options: see ``thalweg.Options``.
     """
 
-    aliases = {"centralization": "centralize", "normalization": "normalize"}
+    aliases: ClassVar[dict[str, str]] = {"centralization": "centralize", "normalization": "normalize"}
 
     def __init__(
         self,
@@ -131,14 +130,13 @@ class SAVEUS(Optimizer, rule={"stable": saveus, "published": published, "equatio
         weight_decay: float = 0.0,
         centralization: float = 0.5,
         normalization: float = 0.5,
-        normalize_channels: bool = True,
         amp_fac: float = 2.0,
         clip_power: float | None = None,
         variant: Literal["stable", "published", "equations"] = "stable",
         **options: Unpack[Options],
     ) -> None:
         own = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amp_fac=amp_fac, clip_power=clip_power)
-        shared = dict(centralize=centralization, normalize=normalization, normalize_channels=normalize_channels)
+        shared = dict(centralize=centralization, normalize=normalization)
         super().__init__(params, own | {"variant": variant}, cast(Options, shared | options))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

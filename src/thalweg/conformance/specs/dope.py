@@ -11,8 +11,23 @@ from thalweg.conformance.loops import Loop, by_row, ema, processed, processed_as
 from thalweg.conformance.spec import Spec
 
 DEFAULTS: dict[str, Any] = dict(
-    b1=0.999, b2=0.9999, bm=0.9999, eps=1e-6, eps2=1e-2, floor=None, wd=0.01, cen=0.5, norm=0.5, channels=True,
-    mult=1.0, lam=0.25, cap=10.0, gamma=5e-4, clip=1.0, power=0.5, cautious=True,
+    b1=0.999,
+    b2=0.9999,
+    bm=0.9999,
+    eps=1e-6,
+    eps2=1e-2,
+    floor=None,
+    wd=0.01,
+    cen=0.5,
+    norm=0.5,
+    channels=True,
+    mult=1.0,
+    lam=0.25,
+    cap=10.0,
+    gamma=5e-4,
+    clip=1.0,
+    power=0.5,
+    cautious=True,
 )
 
 
@@ -50,7 +65,7 @@ class PublishedDOPE(Loop):
         """One step of one parameter."""
         c_ = DEFAULTS | h
         g = processed_as_published(g, c_["cen"], c_["norm"])
-        norm = float(g.norm())
+        norm = float((g**2).sum()) ** 0.5
         g = g * min(1.0, c_["clip"] / norm) if norm else g
         change = g - s.get("g", torch.zeros_like(g))
         s["g"] = g

@@ -11,8 +11,19 @@ from thalweg.conformance.loops import Loop, by_row, rms_clip
 from thalweg.conformance.spec import Spec
 
 DEFAULTS: dict[str, Any] = dict(
-    b1=0.999, b2=0.9999, bm=0.9999, eps=1e-6, eps2=1e-2, floor=None, wd=0.01, mult=1.0, lam=0.25, gamma=5e-4, clip=1.0,
-    cen=0.0, cautious=True,
+    b1=0.999,
+    b2=0.9999,
+    bm=0.9999,
+    eps=1e-6,
+    eps2=1e-2,
+    floor=None,
+    wd=0.01,
+    mult=1.0,
+    lam=0.25,
+    gamma=5e-4,
+    clip=1.0,
+    cen=0.0,
+    cautious=True,
 )
 
 
@@ -53,12 +64,23 @@ class FMARSCrop(Loop):
 SPECS = [
     Spec("exmachina", FMARSCrop, 1e-3, {}, {}),
     Spec(
-        "exmachina", FMARSCrop, 1e-2,
-        {"betas": (0.9, 0.99), "momentum_beta": 0.9, "gamma": 0.02, "eps_floor": 1e-9, "momentum_lambda": 0.5, "clip": 0.3},
+        "exmachina",
+        FMARSCrop,
+        1e-2,
+        {
+            "betas": (0.9, 0.99),
+            "momentum_beta": 0.9,
+            "gamma": 0.02,
+            "eps_floor": 1e-9,
+            "momentum_lambda": 0.5,
+            "clip": 0.3,
+        },
         {"b1": 0.9, "b2": 0.99, "bm": 0.9, "gamma": 0.02, "floor": 1e-9, "lam": 0.5, "clip": 0.3},
     ),
     Spec(
-        "exmachina", FMARSCrop, 1e-2,
+        "exmachina",
+        FMARSCrop,
+        1e-2,
         {"variant": "published", "cautious": False, "centralization": 0.5, "weight_decay": 0.1, "diff_mult": 3.0},
         {"cautious": False, "cen": 0.5, "wd": 0.1, "mult": 3.0},
     ),

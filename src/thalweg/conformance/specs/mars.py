@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from thalweg.conformance.loops import Loop, ema
@@ -14,9 +13,21 @@ from thalweg.conformance.spec import Spec
 class PlainMARS(Loop):
     """MARS on tensors with two dimensions or more, AdamW on the others."""
 
-    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, t: int, gamma: float = 0.025, b: Any = (0.95, 0.99),
-            b_1d: Any = (0.9, 0.95), lr_1d: float = 3e-3, eps: float = 1e-8, wd: float = 0.0, lion: bool = False,
-            all_: bool = False) -> None:
+    def one(
+        self,
+        s: dict[str, Tensor],
+        p: Tensor,
+        g: Tensor,
+        t: int,
+        gamma: float = 0.025,
+        b: Any = (0.95, 0.99),
+        b_1d: Any = (0.9, 0.95),
+        lr_1d: float = 3e-3,
+        eps: float = 1e-8,
+        wd: float = 0.0,
+        lion: bool = False,
+        all_: bool = False,
+    ) -> None:
         """One step of one parameter."""
         takes_part = p.ndim > 1 or all_
         (b1, b2), lr = (b, self.lr) if takes_part else (b_1d, lr_1d)
@@ -37,7 +48,9 @@ class PlainMARS(Loop):
 SPECS = [
     Spec("mars", PlainMARS, 3e-3, {}, {}),
     Spec(
-        "mars", PlainMARS, 1e-2,
+        "mars",
+        PlainMARS,
+        1e-2,
         {"gamma": 0.1, "betas": (0.8, 0.9), "betas_1d": (0.5, 0.9), "lr_1d": 1e-3, "eps": 1e-4, "optimize_1d": True},
         {"gamma": 0.1, "b": (0.8, 0.9), "b_1d": (0.5, 0.9), "lr_1d": 1e-3, "eps": 1e-4, "all_": True},
     ),

@@ -11,8 +11,21 @@ from thalweg.conformance.spec import Spec
 class StableSAVEUS(Loop):
     """The stable variant."""
 
-    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, t: int, cen: float = 0.5, norm: float = 0.5, amp: float = 2.0,
-            b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, wd: float = 0.0, clip: float | None = None) -> None:
+    def one(
+        self,
+        s: dict[str, Tensor],
+        p: Tensor,
+        g: Tensor,
+        t: int,
+        cen: float = 0.5,
+        norm: float = 0.5,
+        amp: float = 2.0,
+        b1: float = 0.9,
+        b2: float = 0.999,
+        eps: float = 1e-8,
+        wd: float = 0.0,
+        clip: float | None = None,
+    ) -> None:
         """One step of one parameter."""
         g = processed(g, cen, norm)
         p.mul_(1 - self.lr * wd)
@@ -26,9 +39,22 @@ class StableSAVEUS(Loop):
 class PublishedSAVEUS(Loop):
     """The public algorithm."""
 
-    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, t: int, cen: float = 0.5, norm: float = 0.5, amp: float = 2.0,
-            b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, wd: float = 0.0, coupled: bool = True,
-            clip: float | None = None) -> None:
+    def one(
+        self,
+        s: dict[str, Tensor],
+        p: Tensor,
+        g: Tensor,
+        t: int,
+        cen: float = 0.5,
+        norm: float = 0.5,
+        amp: float = 2.0,
+        b1: float = 0.9,
+        b2: float = 0.999,
+        eps: float = 1e-8,
+        wd: float = 0.0,
+        coupled: bool = True,
+        clip: float | None = None,
+    ) -> None:
         """One step of one parameter."""
         g = processed_as_published(g, cen, norm)
         m = ema(s, "m", g, b1)
@@ -46,8 +72,19 @@ class PublishedSAVEUS(Loop):
 class PrintedSAVEUS(Loop):
     """The formulas as printed."""
 
-    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, t: int, cen: float = 0.5, norm: float = 0.5, amp: float = 2.0,
-            b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> None:
+    def one(
+        self,
+        s: dict[str, Tensor],
+        p: Tensor,
+        g: Tensor,
+        t: int,
+        cen: float = 0.5,
+        norm: float = 0.5,
+        amp: float = 2.0,
+        b1: float = 0.9,
+        b2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
         """One step of one parameter."""
         g = processed(g, cen, norm)
         m = ema(s, "m", g, b1)
@@ -75,12 +112,19 @@ SPECS = [
         1e-3,
         {"variant": "published", "weight_decay": 0.1, "clip_power": 0.25, "amp_fac": 5.0},
         {"wd": 0.1, "clip": 0.25, "amp": 5.0},
+        1e-5,
     ),
     Spec(
         "saveus",
         PublishedSAVEUS,
         1e-2,
-        {"variant": "published", "weight_decay": 0.1, "decay": "decoupled", "centralization": 0.0, "normalization": 0.0},
+        {
+            "variant": "published",
+            "weight_decay": 0.1,
+            "decay": "decoupled",
+            "centralization": 0.0,
+            "normalization": 0.0,
+        },
         {"wd": 0.1, "coupled": False, "cen": 0.0, "norm": 0.0},
     ),
     Spec("saveus", PrintedSAVEUS, 1e-4, {"variant": "equations"}, {}, NEAR_ZERO),
