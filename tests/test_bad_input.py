@@ -287,7 +287,7 @@ def test_damaged_state_dicts(spec: Spec, named: bool, data: st.DataObject) -> No
         assert refusal.startswith(f"{type(optimizer).__name__}: ")
         assert snapshot(optimizer) == before
         return
-    rule = optimizer.rule  # type: ignore[attr-defined]
+    rule = optimizer.rule_of(optimizer.param_groups[0])  # type: ignore[attr-defined]
     for p in params:
         own = optimizer.state.get(p, {})
         assert own.keys() <= rule.tensors.keys() | rule.counters.keys()

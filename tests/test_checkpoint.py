@@ -345,11 +345,11 @@ def test_the_state_of_another_rule_is_refused(ours: Spec, theirs: Spec) -> None:
     optimizer = thalweg.create(ours.name, params)
     other = thalweg.create(theirs.name, params)
     run_together([(other, params)], steps=2)
-    same = set(optimizer.rule.state) == set(other.rule.state)  # type: ignore[attr-defined]
-    if same or (ours.name, theirs.name) == ("sgd", "sgd"):
+    alike = {"adam", "adamw", "saveus"}  # m and v
+    if ours.name == theirs.name or {ours.name, theirs.name} <= alike:
         optimizer.load_state_dict(other.state_dict())
         return
-    with pytest.raises(ValueError, match="another rule"):
+    with pytest.raises(ValueError, match=r"another rule|variant|preconditioner"):
         optimizer.load_state_dict(other.state_dict())
     assert not optimizer.state
 

@@ -34,7 +34,7 @@ OPTIONS: list[dict[str, Any]] = [
         "weight_decay": 0.1,
     },
 ]
-RULES = [spec for spec in SPECS if not spec.kwargs]  # each rule in its plain form
+RULES = [s for s in SPECS if not s.kwargs and s.oracle.__module__.startswith("torch.")]  # with options of ours alone
 
 
 def name(options: dict[str, Any]) -> str:

@@ -8,17 +8,25 @@ from thalweg.registry import create, list_optimizers
 from thalweg.rules.adadelta import Adadelta
 from thalweg.rules.adagrad import Adagrad
 from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.dope import DOPE
+from thalweg.rules.exmachina import ExMachina
+from thalweg.rules.mars import MARS
 from thalweg.rules.nadam import NAdam
 from thalweg.rules.rmsprop import RMSprop
+from thalweg.rules.saveus import SAVEUS
 from thalweg.rules.sgd import SGD
 
 __all__ = [
+    "DOPE",
     "LBFGS",
+    "MARS",
+    "SAVEUS",
     "SGD",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "ExMachina",
     "NAdam",
     "Options",
     "RMSprop",

@@ -11,8 +11,12 @@ from torch.optim.optimizer import ParamsT
 from thalweg.rules.adadelta import Adadelta
 from thalweg.rules.adagrad import Adagrad
 from thalweg.rules.adam import Adam, AdamW
+from thalweg.rules.dope import DOPE
+from thalweg.rules.exmachina import ExMachina
+from thalweg.rules.mars import MARS
 from thalweg.rules.nadam import NAdam
 from thalweg.rules.rmsprop import RMSprop
+from thalweg.rules.saveus import SAVEUS
 from thalweg.rules.sgd import SGD
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -23,6 +27,10 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
     "nadam": NAdam,
+    "saveus": SAVEUS,
+    "mars": MARS,
+    "exmachina": ExMachina,
+    "dope": DOPE,
     "lbfgs": LBFGS,
 }
 

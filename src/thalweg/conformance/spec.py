@@ -22,6 +22,7 @@ class Spec:
     lr: float
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     theirs: dict[str, Any] | None = None  # the oracle's keywords, where they differ
+    float32: float = 1e-6  # allowed relative error there; more for forms that jump, or divide by what may be near zero
 
     @property
     def id(self) -> str:

@@ -90,7 +90,7 @@ def _row(cases: list[Case], over_processes: dict[Case, Cell]) -> Row:
 
 
 def _measured(name: str, check: Callable[[Case], float], case: Case) -> Cell:
-    limit = bound(name, case.dtype)
+    limit = bound(name, case)
     if lacking := _lacking(case):
         return Cell(math.nan, limit, case.spec.id, lacking, skipped=True)
     try:
@@ -112,7 +112,7 @@ def _over_processes(cases: list[Case]) -> dict[Case, Cell]:
     return {
         case: Cell(
             found.get(case, math.nan),
-            bound(SHARDED, case.dtype),
+            bound(SHARDED, case),
             case.spec.id,
             lacking[case] or problem,
             skipped=bool(lacking[case]),

@@ -71,6 +71,18 @@ class Pair:
         self.second.check(f"{what}[1]", value[1])
 
 
+@dataclass(frozen=True)
+class Maybe:
+    """None, or what another set allows."""
+
+    other: Range
+
+    def check(self, what: str, value: Any) -> None:
+        """Raise unless ``value`` is None or one of them."""
+        if value is not None:
+            self.other.check(what, value)
+
+
 nonnegative = Range(0.0)
 fraction = Range(0.0, 1.0)
 portion = Range(0.0, 1.0, closed=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 from zlib import crc32
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from thalweg.core import pipeline, strategy
+from thalweg.core.gradient import mars_beta
 from thalweg.core.names import describe, without_wrappers
 from thalweg.core.options import OPTION_NUMBERS, clip_bound
 from thalweg.core.pipeline import Pipeline
@@ -75,6 +77,7 @@ class Bucket:
         """This step's numbers by name: floats; a tensor only where it lives on an accelerator, as ``shared`` ones do."""
         names = (n for n in self.pipeline.numbers if n not in self.counters)
         h = {name: _number(self.group[name]) for name in (*names, *OPTION_NUMBERS)}
+        h["mars_beta"] = _number(mars_beta(self.group))
         if self.group["clip"] is not None:
             h["clip"] = clip_bound(self.group["clip"])
         device = self.local[0].device
@@ -100,7 +103,9 @@ class Plan:
         self.buckets: list[Bucket] = []
         self._key: list[Any] = []
 
-    def refresh(self, groups: list[Group], state: dict[Tensor, dict[str, Any]], rule: Rule) -> list[Bucket]:
+    def refresh(
+        self, groups: list[Group], state: dict[Tensor, dict[str, Any]], rule_of: Callable[[Group], Rule]
+    ) -> list[Bucket]:
         """The buckets of all parameters that have a gradient.
 
         Raises:
@@ -108,13 +113,16 @@ class Plan:
             ValueError: a gradient or state of another shape or device than its parameter's.  Nothing has changed then.
         """
         active = [[p for p in group["params"] if p.grad is not None] for group in groups]
-        if self._fingerprint(groups, active, state) != self._key:
+        static = [group[name] for group in groups for name in rule_of(group).static]
+        if [*static, *self._fingerprint(groups, active, state)] != self._key:
             for i, group in enumerate(groups):
                 for j, p in enumerate(group["params"]):
                     if p.grad is not None:
-                        _refuse_unsupported(lambda i=i, j=j: describe(groups, i, j), p, p.grad, state.get(p, {}), rule)
-            self.buckets = list(_sort(groups, active, state, rule))
-            self._key = self._fingerprint(groups, active, state)
+                        _refuse_unsupported(
+                            partial(describe, groups, i, j), p, p.grad, state.get(p, {}), rule_of(group)
+                        )
+            self.buckets = list(_sort(groups, active, state, rule_of))
+            self._key = [*static, *self._fingerprint(groups, active, state)]
         return self.buckets
 
     @staticmethod
@@ -130,10 +138,14 @@ class Plan:
 
 
 def _sort(
-    groups: list[Group], active: list[list[Tensor]], state: dict[Tensor, dict[str, Any]], rule: Rule
+    groups: list[Group],
+    active: list[list[Tensor]],
+    state: dict[Tensor, dict[str, Any]],
+    rule_of: Callable[[Group], Rule],
 ) -> Iterator[Bucket]:
     lanes = _lanes(groups)
     for group, members in zip(groups, active, strict=True):
+        rule = rule_of(group)
         sorted_: dict[Any, list[Tensor]] = {}
         for p in members:
             made = pipeline.build(rule, group, p.dtype)
@@ -147,14 +159,14 @@ def _sort(
             run, reason = strategy.choose(
                 group["run"], device.type, sum(p.numel() for p in parts), layout, one_pass=made.one_pass
             )
-            names = [name for name, s in rule.tensors.items() if s.exists(group)]
+            kinds = pipeline.tensors(rule, group)
             counters = {
                 name: Counter(torch.tensor(value, dtype=r.dtype, device=device if made.guarded else "cpu"))
                 for (name, r), value in zip(rule.counters.items(), history, strict=True)
             }
             for p in params:
                 state[p] |= {
-                    name: _adopt(rule.tensors[name], state[p].get(name), p, group, made.dtype) for name in names
+                    name: _adopt(kind, state[p].get(name), p, group, made.dtype) for name, kind in kinds.items()
                 }
                 state[p] |= {name: counter.tensor for name, counter in counters.items()}
             yield Bucket(
@@ -167,7 +179,7 @@ def _sort(
                 parts,
                 [strategy.memory_order(p) for p in parts],
                 [lanes[p] for p in params],
-                {name: [s if part is None else part(s) for s in (state[p][name] for p in params)] for name in names},
+                {name: [s if part is None else part(s) for s in (state[p][name] for p in params)] for name in kinds},
                 counters,
             )
 
@@ -205,7 +217,7 @@ def _refuse_unsupported(name: Callable[[], str], p: Tensor, g: Tensor, own: dict
             raise TypeError(f"the {what} of {name()} is {x.dtype}; only real floating-point is supported.")
     if g.device != p.device:
         raise ValueError(f"the gradient of {name()} is on {g.device}, the parameter on {p.device}; move it there.")
-    for what, x in {"gradient": g, **{n: own[n] for n in rule.tensors if n in own}}.items():
+    for what, x in {"gradient": g, **{n: s for n, s in own.items() if n not in rule.counters}}.items():
         if x.shape != p.shape:
             raise ValueError(
                 f"the {what} of {name()} has shape {tuple(x.shape)}, the parameter {tuple(p.shape)}; a parameter that was"

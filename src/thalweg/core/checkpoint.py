@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from thalweg.core import precision
+from thalweg.core import pipeline, precision
 from thalweg.core.names import describe, without_wrappers
 from thalweg.core.options import check
 from thalweg.core.rule import Group, Recurrence, Rule
@@ -25,15 +25,18 @@ _RUN_OF_TORCH = frozenset(("foreach", "fused", "capturable", "differentiable")) 
 _DECOUPLED = "decoupled_weight_decay"  # torch's word for decay="decoupled"
 
 
-def saved(packed: dict[str, Any], rule: Rule) -> dict[str, Any]:
+def saved(packed: dict[str, Any], rule_of: Callable[[Group], Rule]) -> dict[str, Any]:
     """What torch packs, for any reader: counters, which parameters share in memory, given to each as its own tensor."""
-    own = {i: {n: s[n].clone() for n in rule.counters if n in s} for i, s in packed["state"].items()}
+    counters = {i: rule_of(group).counters for group in packed["param_groups"] for i in group["params"]}
+    own = {i: {n: s[n].clone() for n in counters[i] if n in s} for i, s in packed["state"].items()}
     groups = [group | {_DECOUPLED: group["decay"] == "decoupled"} for group in packed["param_groups"]]
     return packed | {"state": {i: s | own[i] for i, s in packed["state"].items()}, "param_groups": groups}
 
 
-def fitted(owner: str, rule: Rule, groups: Sequence[Group], state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """The groups and state that an optimizer of ``rule`` continues with; neither ``groups`` nor ``state_dict`` is changed.
+def fitted(
+    owner: str, rule_of: Callable[[Group], Rule], groups: Sequence[Group], state_dict: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The groups and state that an optimizer continues with; neither ``groups`` nor ``state_dict`` is changed.
 
     Raises:
         TypeError, ValueError: what does not fit, by name.
@@ -47,6 +50,7 @@ def fitted(owner: str, rule: Rule, groups: Sequence[Group], state_dict: Mapping[
     new_state: dict[Tensor, dict[str, Tensor]] = {}
     for number, (group, their_group, ids) in enumerate(pairs):
         new_groups.append(_merged(group, their_group))
+        rule = rule_of(new_groups[-1])
         check(owner, rule, new_groups[-1])
         for position, (p, i) in enumerate(zip(group["params"], ids, strict=True)):
             if i in states:
@@ -144,16 +148,16 @@ def _state_of(what: str, rule: Rule, group: Group, p: Tensor, theirs: Any) -> di
     own = {n: s for n, s in cast("Mapping[str, Any]", theirs).items() if s is not None}
     if not own:
         return {}
-    needed = {n for n, s in rule.tensors.items() if s.exists(group)}
-    needed |= {n for n, r in rule.counters.items() if r.absent is None}
-    known = rule.tensors.keys() | rule.counters.keys()
+    tensors = rule.tensors | pipeline.tensors(rule, group)
+    needed = {*pipeline.tensors(rule, group), *(n for n, r in rule.counters.items() if r.absent is None)}
+    known = tensors.keys() | rule.counters.keys()
     if own.keys() - known or needed - own.keys():
         raise ValueError(
             f"{what} was saved as {_listed(own, most=9)}; with these hyperparameters it needs"
             f" {_listed(sorted(needed), most=9)}. It is of another rule, or not complete."
         )
     counters = {n: _counter(f"{what}: {n}", r, own.get(n, r.absent)) for n, r in rule.counters.items()}
-    return {n: _tensor(f"{what}: {n}", p, own[n]) for n in rule.tensors if n in own} | counters
+    return {n: _tensor(f"{what}: {n}", p, own[n]) for n in tensors if n in own} | counters
 
 
 def _tensor(what: str, p: Tensor, s: Any) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from thalweg.core import parts
 from thalweg.core.gradient import weight_decay_acts
 from thalweg.core.rule import Group
 from thalweg.core.station import Station, station
@@ -23,7 +24,13 @@ def cautious(p: Tensor, u: Tensor, h: dict[str, Any]) -> Tensor:
     return p.sub_((u * p >= 0).to(p.dtype) * p * (h["lr"] * h["weight_decay"]))
 
 
-DECAYS = {"decoupled": (decoupled,), "cautious": (cautious,), "l2": ()}
+@station("tensor", "preconditioner")
+def preconditioned(p: Tensor, u: Tensor, h: dict[str, Any], *, preconditioner: Tensor) -> Tensor:
+    """p ← p − ηλ R(p/q), q the rule's preconditioner, R the RMS clip at 1: decay in the metric of the update."""
+    return p.sub_(parts.rms_clipped(p / preconditioner) * (h["lr"] * h["weight_decay"]))
+
+
+DECAYS = {"preconditioned": (preconditioned,), "decoupled": (decoupled,), "cautious": (cautious,), "l2": ()}
 
 
 def stations(group: Group) -> tuple[Station, ...]:

@@ -10,8 +10,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from thalweg.core.rule import Group
-from thalweg.core.station import Station, row_dims, row_size, station
+from thalweg.core import parts
+from thalweg.core.rule import Group, State, zeros
+from thalweg.core.station import Station, station
 
 
 @station("element")
@@ -23,13 +24,13 @@ def clip_global_norm(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
 @station("tensor")
 def clip_norm(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
     """g · min(1, c / (‖g‖ + 1e-6)), the norm of each tensor by itself."""
-    return g * (h["clip"] / ((g * g).sum().sqrt() + 1e-6)).clamp(max=1.0)
+    return parts.norm_clipped(g, h["clip"], 1e-6)
 
 
 @station("tensor")
 def clip_rms(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
-    """R(g) = g · c / max(c, RMS(g)).  Adafactor's update clipping (arXiv:1804.04235, sect. 6), on the gradient."""
-    return g * (h["clip"] / (g * g).mean().sqrt()).clamp(max=1.0)
+    """R(g) = g · c / max(c, RMS(g)): Adafactor's update clipping, on the gradient."""
+    return parts.rms_clipped(g, h["clip"])
 
 
 @station("element")
@@ -41,25 +42,40 @@ def clip_value(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
 @station("tensor")
 def clip_adaptive(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
     """g · min(1, c · max(‖p‖, 1e-3) / ‖g‖) for each output unit.  AGC (arXiv:2102.06171, eq. 3)."""
-    weight, slope = ((x * x).sum(dim=row_dims(x), keepdim=True).sqrt() for x in (p, g))
+    weight, slope = ((x * x).sum(dim=parts.row_dims(x), keepdim=True).sqrt() for x in (p, g))
     return g * (h["clip"] * weight.clamp(min=1e-3) / slope.clamp(min=1e-6)).clamp(max=1.0)
 
 
 @station("tensor")
 def centralize(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
     """g − s · rowmean(g), for tensors with more than one dimension.  Gradient centralization (arXiv:2004.01461)."""
-    if g.ndim < 2 or row_size(g) < 2:
+    if g.ndim < 2 or parts.row_size(g) < 2:
         return g
-    return g - h["centralize"] * g.mean(dim=row_dims(g), keepdim=True)
+    return parts.centralized(g, h["centralize"])
 
 
 @station("tensor")
 def normalize(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
     """(1−s)g + s · g/(σ + 1e-8), σ each row's standard deviation; a vector is one row and is left alone below 3 elements."""
-    if row_size(g) < (2 if g.ndim > 1 else 3):
+    if parts.row_size(g) < (2 if g.ndim > 1 else 3):
         return g
-    sigma = g.std(dim=row_dims(g), keepdim=True)
-    return g * ((1 - h["normalize"]) + h["normalize"] / (sigma + 1e-8))
+    return parts.normalized(g, parts.row_dims(g), h["normalize"])
+
+
+@station("tensor")
+def normalize_whole(g: Tensor, p: Tensor, h: dict[str, Any]) -> Tensor:
+    """The same with σ over the whole tensor, which is left alone below 3 elements."""
+    if g.numel() < 3:
+        return g
+    return parts.normalized(g, tuple(range(g.ndim)), h["normalize"])
+
+
+@station("element", previous_grad=zeros)
+def mars(g: Tensor, p: Tensor, h: dict[str, Any], *, previous_grad: Tensor) -> Tensor:
+    """g + γβ/(1−β) · (g − g_{t−1}), from the second step on: MARS's variance reduction (arXiv:2411.10438, eq. 6)."""
+    difference = (g - previous_grad) * (h["step"] > 1)
+    previous_grad.copy_(g)
+    return parts.variance_reduced(g, difference, h["mars"], h["mars_beta"])
 
 
 @station("element")
@@ -85,10 +101,22 @@ def stations(group: Group) -> tuple[Station, ...]:
     if group["centralize"]:
         chosen.append(centralize)
     if group["normalize"]:
-        chosen.append(normalize)
+        chosen.append(normalize if group["normalize_channels"] else normalize_whole)
+    if group["mars"]:
+        chosen.append(mars)
     if group["decay"] == "l2" and weight_decay_acts(group):
         chosen.append(l2)
     return tuple(chosen)
+
+
+def state(group: Group) -> dict[str, State]:
+    """The tensors that this group's options keep from step to step."""
+    return {name: kind for station in stations(group) for name, kind in station.state}
+
+
+def mars_beta(group: Group) -> Any:
+    """The β of MARS's factor: the decay rate of the rule's own momentum; 0.9 for a rule without."""
+    return group["betas"][0] if "betas" in group else group.get("momentum") or 0.9
 
 
 def clip_kind(clip: Any) -> str | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from thalweg.core import checkpoint, execute, nonfinite
+from thalweg.core.allowed import Choice
 from thalweg.core.buckets import Plan
 from thalweg.core.gradient import clip_kind
 from thalweg.core.names import describe
@@ -21,14 +22,20 @@ from thalweg.core.rule import Group, Rule
 class Optimizer(torch.optim.Optimizer):
     """A rule with the shared options, as a torch optimizer.
 
-    A subclass names its rule and any option whose default differs: ``class AdamW(Optimizer, rule=adam, decay="decoupled")``;
-    its ``__init__`` lists its hyperparameters and passes them on.  See ``Options`` for the keywords that all share.
+    A subclass names its rule, or a table of them for its ``variant``, and any option whose default differs:
+    ``class AdamW(Optimizer, rule=adam, decay="decoupled")``; its ``__init__`` lists its hyperparameters and passes them on.
+    See ``Options`` for the keywords that all share.
     """
 
-    rule: ClassVar[Rule]
+    rule: ClassVar[Rule | Mapping[str, Rule]]
     option_defaults: ClassVar[dict[str, Any]] = DEFAULTS
+    aliases: ClassVar[
+        dict[str, str]
+    ] = {}  # names that arguments have in a rule's source, and what they are called here
 
-    def __init_subclass__(cls, *, rule: Rule | None = None, **option_defaults: Unpack[Options]) -> None:
+    def __init_subclass__(
+        cls, *, rule: Rule | Mapping[str, Rule] | None = None, **option_defaults: Unpack[Options]
+    ) -> None:
         super().__init_subclass__()
         if rule is not None:
             cls.rule = rule
@@ -38,14 +45,25 @@ class Optimizer(torch.optim.Optimizer):
         refuse_unknown(type(self).__name__, options, [*hyperparameters, *self.option_defaults])
         super().__init__(params, hyperparameters | self.option_defaults | options)
 
+    def rule_of(self, group: Group) -> Rule:
+        """The rule of a group: the class's, or of its variants the one that the group names."""
+        if isinstance(self.rule, Rule):
+            return self.rule
+        Choice(tuple(self.rule)).check(f"{type(self).__name__}: variant", group["variant"])
+        return self.rule[group["variant"]]
+
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters with hyperparameters of their own; nothing is added if any of them is not allowed."""
         owner = type(self).__name__
+        for name in self.aliases.keys() & param_group.keys():
+            if not isinstance(param_group[name], tuple | list):  # a pair for clip is the option
+                param_group[self.aliases[name]] = param_group.pop(name)
         misspelt = [
             n for n in param_group if n not in self.defaults and get_close_matches(n, self.defaults, cutoff=0.8)
         ]
         refuse_unknown(owner, misspelt, self.defaults)  # any other name is the user's own, as torch allows
-        check(owner, self.rule, self.defaults | param_group)
+        group = self.defaults | param_group
+        check(owner, self.rule_of(group), group)
         if not isinstance(params := param_group["params"], Tensor | set):  # torch refuses sets, which have no order
             param_group["params"] = listed = list(params)
             if len(set(map(id, _tensors(listed)))) < len(listed):
@@ -64,7 +82,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """torch's state dict, which torch's optimizer of the same rule loads too."""
-        return checkpoint.saved(super().state_dict(), self.rule)
+        return checkpoint.saved(super().state_dict(), self.rule_of)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue where a run of the same rule was saved, by this class or by torch's: bit for bit, if it was this one.
@@ -79,7 +97,7 @@ class Optimizer(torch.optim.Optimizer):
         """
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict  # pyright: ignore[reportArgumentType]
-        self.__setstate__(checkpoint.fitted(type(self).__name__, self.rule, self.param_groups, state_dict))
+        self.__setstate__(checkpoint.fitted(type(self).__name__, self.rule_of, self.param_groups, state_dict))
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 
@@ -103,7 +121,7 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._raise_nonfinite()
-        buckets = self._plan.refresh(self.param_groups, self.state, self.rule)
+        buckets = self._plan.refresh(self.param_groups, self.state, self.rule_of)
         if not buckets:
             return loss
 

@@ -12,21 +12,21 @@ from thalweg.core.rule import Group, Rule
 
 ClipKind: TypeAlias = Literal["global_norm", "norm", "rms", "value", "adaptive"]
 Clip: TypeAlias = float | tuple[ClipKind, float]
-Decay: TypeAlias = Literal["decoupled", "l2", "cautious"]
+Decay: TypeAlias = Literal["decoupled", "l2", "cautious", "preconditioned"]
 Precision: TypeAlias = Literal["auto", "stochastic", "nearest"]
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
 Run: TypeAlias = Literal["auto", "each", "foreach", "compiled"]
 
 
-class Options(TypedDict, total=False):
-    """Keywords every optimizer takes beside its own.  The neutral value of each costs nothing."""
+class OptionsButClip(TypedDict, total=False):
+    """The options, for a class that has an argument ``clip`` of its own."""
 
     centralize: float
     """Strength s in g − s·rowmean(g); 0 is off."""
     normalize: float
-    """Strength s in (1−s)g + s·g/std(g), by row; 0 is off."""
-    clip: Clip | None
-    """Bound on the gradient: a number for the global norm, or a pair of kind and number."""
+    """Strength s in (1−s)g + s·g/std(g); 0 is off."""
+    normalize_channels: bool
+    """Whether that std is each row's, or the whole tensor's."""
     cautious: bool
     """Move only where update and gradient agree in sign."""
     decay: Decay
@@ -37,36 +37,50 @@ class Options(TypedDict, total=False):
     """Seed of stochastic rounding."""
     nonfinite: Nonfinite
     """What a NaN or infinite gradient does."""
+    mars: float
+    """γ in g + γβ/(1−β)·(g − g_{t−1}); 0 is off."""
     maximize: bool
     """Ascend."""
     run: Run
     """How the step is executed."""
 
 
+class Options(OptionsButClip, total=False):
+    """Keywords every optimizer takes beside its own.  The neutral value of each costs nothing."""
+
+    clip: Clip | None
+    """Bound on the gradient: a number for the global norm, or a pair of kind and number."""
+
+
 DEFAULTS: dict[str, Any] = {
     "centralize": 0.0,
     "normalize": 0.0,
+    "normalize_channels": True,
     "clip": None,
     "cautious": False,
     "decay": "l2",
     "precision": "auto",
     "seed": 0,
     "nonfinite": "propagate",
+    "mars": 0.0,
     "maximize": False,
     "run": "auto",
 }
-OPTION_NUMBERS = ("lr", "weight_decay", "centralize", "normalize", "seed")
+_NEUTRAL = DEFAULTS | {"weight_decay": 0.0}
+OPTION_NUMBERS = ("lr", "weight_decay", "centralize", "normalize", "mars", "seed")
 
 _ALLOWED: dict[str, Allowed] = {
     "lr": nonnegative,
     "weight_decay": nonnegative,
     "centralize": portion,
     "normalize": portion,
+    "normalize_channels": flag,
     "cautious": flag,
     "decay": Choice(get_args(Decay)),
     "precision": Choice(get_args(Precision)),
     "seed": Range(0, 1 << 31, whole=True),
     "nonfinite": Choice(get_args(Nonfinite)),
+    "mars": nonnegative,
     "maximize": flag,
     "run": Choice(get_args(Run)),
 }
@@ -81,11 +95,25 @@ def check(owner: str, rule: Rule, group: Group) -> None:
     """
     for name, allowed in (_ALLOWED | dict(rule.allowed)).items():
         allowed.check(f"{owner}: {name}", group[name])
+    if group["decay"] == "preconditioned" and not rule.preconditions and "decay" not in rule.hyperparameters:
+        raise ValueError(
+            f"{owner}: decay='preconditioned' is for rules that have a preconditioner to give; {rule} has none."
+        )
     if (clip := group["clip"]) is not None:
         if isinstance(clip, tuple | list) and not (len(cast("list[Any]", clip)) == 2 and clip[0] in get_args(ClipKind)):
             kinds = ", ".join(get_args(ClipKind))
             raise ValueError(f"{owner}: clip={clip!r} must be a number or a pair of one of {kinds} and a number.")
         nonnegative.check(f"{owner}: clip", clip_bound(clip))
+
+
+def left_to_stations(rule: Rule, group: Group) -> Group:
+    """The group with the options that the rule itself takes at their neutral values."""
+    return group | {name: value for name, value in _NEUTRAL.items() if name in rule.hyperparameters}
+
+
+def split_clip(clip: Clip, bound: float) -> tuple[float, Clip | None]:
+    """For a rule with a bound of its own called clip: that bound, and the option, which is a pair there."""
+    return (bound, clip) if isinstance(clip, tuple | list) else (clip, None)
 
 
 def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:

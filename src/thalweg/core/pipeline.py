@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from thalweg.core import average, decay, gradient, precision, update
-from thalweg.core.rule import Group, Rule, Scalar
+from thalweg.core.options import left_to_stations
+from thalweg.core.rule import Group, Rule, Scalar, State
 from thalweg.core.sharding import Reach, local
 from thalweg.core.station import Station
 
@@ -53,27 +54,29 @@ class Pipeline:
 
         Args:
             p, g: parameter and gradient: two tensors of one shape, or two TensorLists.  ``g`` is not written.
-            state: the rule's tensors by name, in ``self.dtype``.
+            state: the tensors of rule and stations by name, in ``self.dtype``.
             t: step count from 1.
             h: hyperparameters, options' numbers and running numbers by name; ``grad_norm`` and ``all_finite`` where used.
             lane: number of the first element within the optimizer (int64, 0-D), for stochastic rounding.
         """
         w = p.to(self.dtype) if self.widens else p
         g = g.to(self.dtype) if g.dtype != self.dtype else g
-        live = state
+        live = state  # what is written back
         if self.guarded:  # work on copies, and let the flag decide on the device what is written back
             w = w if self.widens else w.clone()
             state = {name: s.clone() for name, s in live.items()}
 
         raw = g = -g if self.maximize else g
         for station in self.gradient:
-            g = station(g, w, h)
-        u = self.rule(g, w, t, **state, **dict(self.switches), **{n: h[n] for n in self.numbers})
+            g = station(g, w, h, state)
+        own = {name: state[name] for name in self.rule.tensors if name in state}
+        u = self.rule(g, w, t, **own, **dict(self.switches), **{n: h[n] for n in self.numbers})
+        u, tensors = (u[0], state | {"preconditioner": u[1]}) if self.rule.preconditions else (u, state)
         for station in self.update:
-            u = station(u, raw, h)
+            u = station(u, raw, h, tensors)
         for station in self.decay:
-            w = station(w, u, h)
-        w = self.average(w, u, h)
+            w = station(w, u, h, tensors)
+        w = self.average(w, u, h, tensors)
         p, w = local(p), local(w)  # rounding looks at single elements
 
         if self.guarded:
@@ -84,12 +87,20 @@ class Pipeline:
             p.copy_(precision.narrow(w, p, t, h, lane))
 
 
+def tensors(rule: Rule, group: Group) -> dict[str, State]:
+    """The state tensors of each parameter of a group: the rule's, and those of the options that keep any."""
+    kept = {name: kind for name, kind in rule.tensors.items() if kind.exists(group)}
+    return kept | gradient.state(left_to_stations(rule, group))
+
+
 def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
     """The pipeline of a group for parameters of this dtype."""
-    switches = tuple((n, group[n]) for n in rule.hyperparameters if isinstance(group[n], bool | str | None))
+    fixed = (n for n in rule.hyperparameters if n in rule.static or isinstance(group[n], bool | str | None))
+    switches = tuple((n, group[n]) for n in fixed)
     switches += tuple((n, None) for n, s in rule.tensors.items() if not s.exists(group))
     numbers = tuple(n for n in (*rule.hyperparameters, *rule.counters) if n != "step" and n not in dict(switches))
     wide = precision.arithmetic_dtype(dtype)
+    group = left_to_stations(rule, group)
     return Pipeline(
         maximize=group["maximize"],
         gradient=gradient.stations(group),

@@ -13,6 +13,7 @@ from torch import Tensor
 from thalweg.core import sharding
 from thalweg.core.allowed import Allowed
 from thalweg.core.sharding import Reach
+from thalweg.core.tensorlist import TensorList
 
 Scalar: TypeAlias = float | Tensor
 """A number, or a 0-D tensor where a compiled kernel or a device-side step count needs one."""
@@ -26,15 +27,15 @@ class State:
     """A tensor shaped like its parameter, kept from step to step in float32 or wider."""
 
     fill: float | str = 0.0  # the first value: a number, or the name of the hyperparameter that holds it
-    needs: str | None = None  # the hyperparameter that must be truthy for this state to exist
+    needs: tuple[str, ...] = ()  # the hyperparameters of which one must be truthy for this state to exist
 
-    def when(self, hyperparameter: str) -> State:
-        """The same state, kept only while ``hyperparameter`` is truthy; the rule sees None otherwise."""
-        return replace(self, needs=hyperparameter)
+    def when(self, *hyperparameters: str) -> State:
+        """The same state, kept only while one of ``hyperparameters`` is truthy; the rule sees None otherwise."""
+        return replace(self, needs=hyperparameters)
 
     def exists(self, group: Group) -> bool:
-        """Whether the parameters of this group have it."""
-        return not self.needs or bool(group[self.needs])
+        """Whether parameters of this group have it."""
+        return not self.needs or any(isinstance(x := group[n], Tensor) or bool(x) for n in self.needs)
 
     def create(self, p: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
         """A new tensor with the shape, strides and device of ``p``."""
@@ -64,15 +65,22 @@ COUNT = Recurrence(0.0, _count, dtype=torch.float32)  # float32 as torch keeps i
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """An update rule: ``u = rule(g, p, t, **state, **hyperparameters)``; the parameter then moves by −lr·u."""
+    """An update rule: ``u = rule(g, p, t, **state, **hyperparameters)``; the parameter then moves by −lr·u.
 
-    update: Callable[..., Tensor]
+    A keyword named as an option makes that option the rule's own: its station is left out.
+    """
+
+    update: Callable[..., Any]
     state: Mapping[str, State | Recurrence]
     allowed: Mapping[str, Allowed]  # the values of each hyperparameter
     reach: Reach
+    preconditions: bool = False  # returns its preconditioner too, for the decay station: a pair (u, q)
+    static: tuple[str, ...] = ()  # numbers that choose a form: compiled in, and compiled again when they change
 
     def __call__(self, g: Any, p: Any, t: Scalar, **kwargs: Any) -> Any:
         """The update of a tensor, of every member of a TensorList, or of a sharded parameter."""
+        if self.reach == "tensor" and isinstance(g, TensorList):
+            return g.map(self.update, p, t, **kwargs)
         return sharding.apply(self.reach, self.update, g, p, t, **kwargs)
 
     @property
@@ -96,11 +104,16 @@ class Rule:
 
 
 def rule(
-    *, reach: Reach = "element", allowed: Mapping[str, Allowed] | None = None, **state: State | Recurrence
-) -> Callable[[Callable[..., Tensor]], Rule]:
+    *,
+    reach: Reach = "element",
+    preconditions: bool = False,
+    static: tuple[str, ...] = (),
+    allowed: Mapping[str, Allowed] | None = None,
+    **state: State | Recurrence,
+) -> Callable[[Callable[..., Any]], Rule]:
     """Declare a rule: ``@rule(exp_avg=zeros, allowed={"eps": nonnegative})`` above the function that is its equation.
 
     The function takes ``g`` (gradient), ``p`` (parameter), ``t`` (step, from 1), then its state and its
     hyperparameters by keyword.  It may update state in place, must leave ``g`` and ``p`` alone, and returns the update.
     """
-    return lambda update: Rule(update, state, allowed or {}, reach)
+    return lambda update: Rule(update, state, allowed or {}, reach, preconditions, static)

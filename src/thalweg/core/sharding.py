@@ -8,7 +8,7 @@ means and norms are those of the whole.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, TypeAlias, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -51,7 +51,9 @@ def apply(reach: Reach, function: Callable[..., Any], x: Any, *args: Any, **kwar
     if not is_sharded(x):
         return function(x, *args, **kwargs)
     if reach == "tensor":
-        return spread(function(x, *args, **kwargs), x)
+        result = function(x, *args, **kwargs)
+        pair = cast("tuple[Any, ...]", result)
+        return tuple(spread(r, x) for r in pair) if isinstance(result, tuple) else spread(result, x)
     from torch.distributed.tensor import DTensor
 
     part = function(local(x), *map(local, args), **{name: local(y) for name, y in kwargs.items()})

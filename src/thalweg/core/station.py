@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from thalweg.core import sharding
+from thalweg.core.rule import State
 from thalweg.core.sharding import Reach
 from thalweg.core.tensorlist import TensorList
 
@@ -17,32 +18,26 @@ from thalweg.core.tensorlist import TensorList
 class Station:
     """``x = station(x, y, h)``: ``y`` is what ``x`` is read against, ``h`` holds the hyperparameters by name.
 
-    One that reaches over a tensor (a mean, a norm) is written for one tensor and applied to each member of a list.
+    One that reaches over a tensor (a mean, a norm) is written for one tensor and applied to each member of a list.  It may
+    keep ``state`` of its own from step to step, and take the rule's ``preconditioner``: both come by keyword.
     """
 
-    apply: Callable[[Tensor, Tensor, dict[str, Any]], Tensor]
+    apply: Callable[..., Tensor]
     reach: Reach
+    state: tuple[tuple[str, State], ...] = ()
+    takes: tuple[str, ...] = ()
 
-    def __call__(self, x: Any, y: Any, h: dict[str, Any]) -> Any:
-        """Apply to a tensor or to every member of a TensorList."""
+    def __call__(self, x: Any, y: Any, h: dict[str, Any], tensors: dict[str, Any]) -> Any:
+        """Apply to a tensor, to every member of a TensorList, or to a sharded parameter; ``tensors`` has what it takes."""
+        own = {name: tensors[name] for name in (*dict(self.state), *self.takes)}
         if self.reach == "tensor" and isinstance(x, TensorList):
-            return x.map(self.apply, y, h)
-        return sharding.apply(self.reach, self.apply, x, y, h)
+            return x.map(self.apply, y, h, **own)
+        return sharding.apply(self.reach, self.apply, x, y, h, **own)
 
     def __repr__(self) -> str:
         return self.apply.__name__
 
 
-def station(reach: Reach) -> Callable[[Callable[[Tensor, Tensor, dict[str, Any]], Tensor]], Station]:
-    """Declare a station and its reach."""
-    return lambda apply: Station(apply, reach)
-
-
-def row_dims(x: Tensor) -> tuple[int, ...]:
-    """The dimensions of one row: 1.. of a matrix or kernel (one output unit), all of a vector."""
-    return tuple(range(1, x.ndim)) or tuple(range(x.ndim))
-
-
-def row_size(x: Tensor) -> int:
-    """Elements in one row."""
-    return x.numel() // x.shape[0] if x.ndim > 1 else x.numel()
+def station(reach: Reach, *takes: str, **state: State) -> Callable[[Callable[..., Tensor]], Station]:
+    """Declare a station, its reach, what it takes of the rule and the state it keeps."""
+    return lambda apply: Station(apply, reach, tuple(state.items()), takes)

@@ -39,9 +39,17 @@ class TensorList:
         return self.tensors[0].dtype
 
     def map(self, function: Callable[..., Any], *others: Any, **kwargs: Any) -> Any:
-        """Apply ``function`` member by member; other TensorLists are walked along, everything else is passed as it is."""
+        """Apply ``function`` member by member; other TensorLists are walked along, everything else is passed as it is.
+
+        A function that returns pairs gives a pair of lists.
+        """
         rows = (o.tensors if isinstance(o, TensorList) else [o] * len(self) for o in others)
-        results = [function(*row, **kwargs) for row in zip(self.tensors, *rows, strict=True)]
+        named = [
+            {n: o.tensors[i] if isinstance(o, TensorList) else o for n, o in kwargs.items()} for i in range(len(self))
+        ]
+        results = [function(*row, **k) for *row, k in zip(self.tensors, *rows, named, strict=True)]
+        if isinstance(results[0], tuple):
+            return tuple(TensorList(column) for column in zip(*results, strict=True))
         return TensorList(results) if all(isinstance(r, Tensor) for r in results) else results
 
     def dot(self, other: TensorList) -> Tensor:

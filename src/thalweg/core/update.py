@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from thalweg.core import parts
 from thalweg.core.rule import Group
 from thalweg.core.station import Station, station
 
@@ -13,8 +14,7 @@ from thalweg.core.station import Station, station
 @station("tensor")
 def cautious(u: Tensor, g: Tensor, h: dict[str, Any]) -> Tensor:
     """u · k / max(mean(k), 1e-3), k = 1[u·g > 0]: move only where update and gradient agree (arXiv:2411.16085, Alg. 1)."""
-    k = (u * g > 0).to(u.dtype)
-    return u * (k / k.mean().clamp(min=1e-3))
+    return u * parts.agreement(u, g)
 
 
 def stations(group: Group) -> tuple[Station, ...]:

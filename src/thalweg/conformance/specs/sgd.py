@@ -1,21 +1,18 @@
 """SGD, held to torch's, and in its averaging form to a plain loop."""
 
-import torch
 from torch import Tensor
 from torch.optim import SGD
 
-from thalweg.conformance.loop import Loop
+from thalweg.conformance.loop import Loop, ema
 from thalweg.conformance.spec import Spec
 
 
 class EMA(Loop):
-    """m ← βm + (1−β)g, p ← p − ηm, the textbook's form, one line each."""
+    """m ← βm + (1−β)g, p ← p − ηm, the textbook's form."""
 
-    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, lr: float, momentum: float) -> None:
+    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, t: int, momentum: float) -> None:
         """One step of one parameter."""
-        m = s.setdefault("m", torch.zeros_like(p))
-        m.copy_(momentum * m + (1 - momentum) * g)
-        p.sub_(lr * m)
+        p.sub_(self.lr * ema(s, "m", g, momentum))
 
 
 SPECS = [
