@@ -47,7 +47,9 @@ class Case:
         """Our optimizer over ``params``."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"\w+: variant='", UserWarning)  # unsafe ones are held to their form too
-            return create(self.spec.name, params, **{"lr": self.spec.lr, "run": self.run, **self.spec.kwargs, **options})
+            return create(
+                self.spec.name, params, **{"lr": self.spec.lr, "run": self.run, **self.spec.kwargs, **options}
+            )
 
 
 def oracle(case: Case, steps: int = 100) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def by_row(x: Tensor, f: Callable[[Tensor], Tensor]) -> Tensor:
 
 def deviation(row: Tensor) -> float:
     """The unbiased standard deviation."""
-    values: list[float] = row.tolist()
+    values = cast("list[float]", row.tolist())
     mean = sum(values) / len(values)
     return (sum((x - mean) ** 2 for x in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else float("nan")
 

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from thalweg.core import pipeline, precision
 from thalweg.core.names import describe, without_wrappers
-from thalweg.core.options import check
 from thalweg.core.rule import Group, Recurrence, Rule
 from thalweg.core.sharding import spread, whole
 
@@ -34,7 +33,11 @@ def saved(packed: dict[str, Any], rule_of: Callable[[Group], Rule]) -> dict[str,
 
 
 def fitted(
-    owner: str, rule_of: Callable[[Group], Rule], groups: Sequence[Group], state_dict: Mapping[str, Any]
+    owner: str,
+    rule_of: Callable[[Group], Rule],
+    check: Callable[[Group], None],
+    groups: Sequence[Group],
+    state_dict: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The groups and state that an optimizer continues with; neither ``groups`` nor ``state_dict`` is changed.
 
@@ -51,7 +54,7 @@ def fitted(
     for number, (group, their_group, ids) in enumerate(pairs):
         new_groups.append(_merged(group, their_group))
         rule = rule_of(new_groups[-1])
-        check(owner, rule, new_groups[-1])
+        check(new_groups[-1])
         for position, (p, i) in enumerate(zip(group["params"], ids, strict=True)):
             if i in states:
                 what = f"{owner}: the state of {describe(groups, number, position)}"

@@ -2,25 +2,33 @@
 
 The pipeline is traced once over a few tensors of dynamic length, its numbers entering as 0-D tensors.  What depends on numbers
 alone (1 − β₂ᵗ, ηλ) is split off the graph and evaluated in float64 once a step; left inside, it would be computed again for
-every vector of elements, which costs three times the whole step.  The rest is one fused loop.
+every vector of elements, which costs three times the whole step.  The rest is one fused loop, or a few: see ``passes``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, fx
+from torch._inductor import standalone_compile
+from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from thalweg.core import passes
+from thalweg.core.passes import copy_placeholder
 from thalweg.core.pipeline import Pipeline
 
 _aten = torch.ops.aten
 
 Operands: TypeAlias = list[Tensor]
 """Parameter, gradient, the states in order, and the lane where there is one: what one tensor's step works on."""
+
+Form: TypeAlias = tuple[torch.Size, torch.dtype]
+"""Shape and dtype of a tensor."""
 
 
 class Kernel:
@@ -38,30 +46,52 @@ class Kernel:
                 pipeline.step(p, g, dict(zip(names, rest, strict=True)), h["step"], h, lane)
 
         examples = [_example(operands, i) for i, operands in enumerate(sets)]
-        graph = make_fx(step, decomposition_table=_PLAIN, tracing_mode="symbolic")(examples, list(numbers.leaves))
-        prologue, body = split_numbers(graph, sum(map(len, sets)))
+        trace = make_fx(functionalize(step), decomposition_table=_PLAIN, tracing_mode="symbolic")
+        prologue, body = split_numbers(trace(examples, list(numbers.leaves)), sum(map(len, sets)))
+        planned = passes.cut(body)
+        place = {name: i for i, name in enumerate(planned.values)}
         self._prologue = prologue.forward
-        self._body = cut_at_reductions(body)
-        self(chain.from_iterable(examples), self.prepare(numbers))
+        self._like = [(place[name], dtype) for name, dtype in planned.scratch]
+        self._passes: list[tuple[Callable[..., list[Tensor]], tuple[int, ...]]] = []
+        values = [*chain.from_iterable(examples), *self.prepare(numbers)]
+        values += [torch.empty(shape, dtype=dtype, device=values[0].device) for shape, dtype in self.scratch(values)]
+        for one in planned.passes:
+            takes = tuple(place[name] for name in one.takes)
+            taken = [values[i] for i in takes]
+            function = standalone_compile(one.graph, taken, options={"config_patches": _FUSE})
+            self._passes.append((function, takes))
+            values += function(*taken)
 
     def prepare(self, numbers: Numbers) -> list[Tensor]:
         """What the kernel needs of this step's numbers."""
         return self._prologue(*numbers.leaves)
 
-    def __call__(self, operands: Iterable[Tensor], prepared: list[Tensor]) -> None:
+    def scratch(self, operands: list[Tensor]) -> list[Form]:
+        """The tensors that a step of ``operands`` needs to leave values in from pass to pass."""
+        return [(operands[i].shape, dtype) for i, dtype in self._like]
+
+    def __call__(self, operands: Iterable[Tensor], prepared: list[Tensor], scratch: list[Tensor]) -> None:
         """One step of all its tensors, in place."""
-        self._body(*operands, *prepared)
+        values = [*operands, *prepared, *scratch]
+        for function, takes in self._passes:
+            values += function(*[values[i] for i in takes])
 
 
 def _example(operands: Operands, i: int) -> Operands:
     """Tensors to trace and compile with.
 
     Their numbers decide nothing, their sizes stay symbolic, but tell the compiler that a loop is worth its threads; all are
-    unequal, because equal ones would be taken for one size.
+    unequal, because equal ones would be taken for one size.  Rows do not touch, so that loops over them stay loops over them:
+    some of a pass's merged with the next and others not could not share a sweep.
     """
-    sides = ((3 << 7) + i, (1 << 9) + i)
-    shapes = {0: (), 1: ((1 << 17) + i,)}
-    return [torch.ones(shapes.get(x.ndim, sides), dtype=x.dtype, device=x.device) for x in operands]
+    if operands[0].ndim == 2:
+        size, stride = ((3 << 7) + i, (1 << 9) + i), ((5 << 7) + i, 1)
+    else:
+        size, stride = ((1 << 17) + i,), (1,)
+    return [
+        torch.empty_strided(size if x.ndim else (), stride if x.ndim else (), dtype=x.dtype, device=x.device).fill_(1)
+        for x in operands
+    ]
 
 
 _kernels: dict[Any, Kernel] = {}
@@ -141,11 +171,11 @@ def split_numbers(graph: fx.GraphModule, n_operands: int) -> tuple[fx.GraphModul
             n.target, n.args = _aten.mul.Tensor, (n.args[0], inverses[c])
 
     body = fx.Graph()
-    mapped = {n: body.placeholder(n.name) for n in placeholders[:n_operands]}
+    mapped = {n: copy_placeholder(body, n) for n in placeholders[:n_operands]}
     entering: dict[fx.Node, fx.Node] = {}
     for i in (i for n in calls if n not in numeric for i in n.all_input_nodes if i in numeric):
         if numeric[i] not in entering:
-            entering[numeric[i]] = body.placeholder(i.name)
+            entering[numeric[i]] = copy_placeholder(body, i)
         mapped[i] = entering[numeric[i]]
     for n in calls:
         if n not in numeric:
@@ -157,59 +187,6 @@ def split_numbers(graph: fx.GraphModule, n_operands: int) -> tuple[fx.GraphModul
     return fx.GraphModule(graph, prologue), fx.GraphModule(graph, body)
 
 
-_REDUCTIONS = frozenset(
-    (
-        _aten.amax.default,
-        _aten.linalg_vector_norm.default,
-        _aten.mean.default,
-        _aten.mean.dim,
-        _aten.std.correction,
-        _aten.sum.default,
-        _aten.sum.dim_IntList,
-        _aten.var.correction,
-    )
-)
-
-
-def cut_at_reductions(body: fx.GraphModule) -> Callable[..., None]:
-    """The body as one compiled function for each stretch between a reduction and the first use of its result.
-
-    torch's CPU backend breaks on some graphs that it may fuse across reductions (a KeyError for a buffer, torch 2.13); a mean
-    has to be finished before it is used in any case.  A body without reductions stays in one piece, one loop over memory.
-    """
-    names = [n.name for n in body.graph.nodes if n.op == "placeholder"]
-    stretches: list[list[fx.Node]] = [[]]
-    for n in (n for n in body.graph.nodes if n.op == "call_function"):
-        if any(i.target in _REDUCTIONS for i in n.all_input_nodes if i in stretches[-1]):
-            stretches.append([])
-        stretches[-1].append(n)
-    if len(stretches) == 1:
-        return _compiled(body)
-
-    steps: list[tuple[Callable[..., Any], list[str], list[str]]] = []
-    for k, nodes in enumerate(stretches):
-        graph = fx.Graph()
-        inputs = dict.fromkeys(i for n in nodes for i in n.all_input_nodes if i not in nodes)
-        mapped = {i: graph.placeholder(i.name) for i in inputs}
-        for n in nodes:
-            mapped[n] = graph.node_copy(n, mapped.__getitem__)
-        later = {i for rest in stretches[k + 1 :] for n in rest for i in n.all_input_nodes}
-        results = [n for n in nodes if n in later]
-        graph.output(tuple(mapped[n] for n in results))
-        steps.append((_compiled(fx.GraphModule(body, graph)), [i.name for i in inputs], [n.name for n in results]))
-
-    def run(*operands: Tensor) -> None:
-        values = dict(zip(names, operands, strict=True))
-        for function, inputs, results in steps:
-            values |= zip(results, function(*(values[name] for name in inputs)), strict=True)
-
-    return run
-
-
-def _compiled(graph: fx.GraphModule) -> Callable[..., Any]:
-    return torch.compile(graph.forward, fullgraph=True, dynamic=True)
-
-
 def _lerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     """Without torch's branch on |weight| < ½, which would sit in the inner loop."""
     return start + weight * (end - start)
@@ -219,4 +196,29 @@ def _lerp_(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
     return start.copy_(_lerp(start, end, weight))
 
 
-_PLAIN: dict[Any, Callable[..., Tensor]] = {_aten.lerp.Tensor: _lerp, _aten.lerp_.Tensor: _lerp_}
+def _std(x: Tensor, dim: list[int] | None = None, *, correction: float = 1, keepdim: bool = False) -> Tensor:
+    """By two sums over rows that stay in cache; torch's compiled form divides for every element."""
+    dim = list(range(x.ndim)) if dim is None else dim
+    off = x - x.mean(dim, keepdim=True)
+    return ((off * off).sum(dim, keepdim=keepdim) / (math.prod(x.shape[d] for d in dim) - correction)).sqrt()
+
+
+def _by_rows(over: Any) -> Callable[[Tensor], Tensor]:
+    """A reduction of a matrix as one of its rows and one of their results: each row's in a register, and more exact."""
+
+    def reduce(x: Tensor) -> Tensor:
+        return over(over(x, [1]), [0]) if x.ndim == 2 else over(x, list(range(x.ndim)))
+
+    return reduce
+
+
+_PLAIN: dict[Any, Callable[..., Tensor]] = {
+    _aten.mean.default: _by_rows(_aten.mean.dim),
+    _aten.sum.default: _by_rows(_aten.sum.dim_IntList),
+    _aten.lerp.Tensor: _lerp,
+    _aten.lerp_.Tensor: _lerp_,
+    _aten.std.correction: _std,
+}
+
+_FUSE = dict.fromkeys(("realize_reads_threshold", "realize_opcount_threshold", "realize_acc_reads_threshold"), 1 << 20)
+"""A pass is one loop: nothing of it is to be written to memory on the way, however long its expressions."""

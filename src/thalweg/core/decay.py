@@ -26,8 +26,8 @@ def cautious(p: Tensor, u: Tensor, h: dict[str, Any]) -> Tensor:
 
 @station("tensor", "preconditioner")
 def preconditioned(p: Tensor, u: Tensor, h: dict[str, Any], *, preconditioner: Tensor) -> Tensor:
-    """p ← p − ηλ R(p/q), q the rule's preconditioner, R the RMS clip at 1: decay in the metric of the update."""
-    return p.sub_(parts.rms_clipped(p / preconditioner) * (h["lr"] * h["weight_decay"]))
+    """p ← p − ηλ R(qp), q the rule's preconditioner, R the RMS clip at 1: decay in the metric of the update."""
+    return p.sub_(parts.rms_clipped(p * preconditioner) * (h["lr"] * h["weight_decay"]))
 
 
 DECAYS = {"preconditioned": (preconditioned,), "decoupled": (decoupled,), "cautious": (cautious,), "l2": ()}

@@ -10,16 +10,18 @@ All three hand the same pipeline the same numbers; they differ in how parameters
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from thalweg.core import strategy
 from thalweg.core.buckets import Bucket
-from thalweg.core.compile import Kernel, Numbers, Operands, kernel_for
+from thalweg.core.compile import Form, Kernel, Numbers, Operands, kernel_for
 from thalweg.core.work import Joined, Part, Work
 
 PIECE = {"cpu": 1 << 18}  # elements of a chunk: 1 MiB of float32 and its temporaries stay in a core's cache
@@ -35,6 +37,7 @@ class Call:
 
     works: Sequence[Work | Joined]
     kernel: Kernel | None = None
+    scratch: list[Tensor] = field(default_factory=list[Tensor])  # what the kernel leaves from pass to pass
 
     def operands(self, grads: list[Tensor]) -> list[Operands]:
         """What the kernel works on, loaded."""
@@ -57,7 +60,7 @@ def run(bucket: Bucket, grads: list[Tensor], h: dict[str, Any]) -> None:
         else:
             if kernel not in prepared:
                 prepared[kernel] = kernel.prepare(bucket.numbers)
-            kernel(chain.from_iterable(call.operands(grads)), prepared[kernel])
+            kernel(chain.from_iterable(call.operands(grads)), prepared[kernel], call.scratch)
         for work in call.works:
             work.store()
 
@@ -70,16 +73,31 @@ def _arrange(bucket: Bucket, grads: list[Tensor], h: dict[str, Any]) -> None:
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
     bucket.numbers = Numbers(h)
+    wanted: dict[Call, list[Form]] = {}
     try:
         for call in bucket.calls:
             sets = call.operands(grads)
             # torch.compile makes a kernel each for lengths 0 and 1, and rows of 2 have no spread: those run as they are.
             if all(min(p.shape, default=0) > 2 for p, *_ in sets):
                 call.kernel = kernel_for(bucket.pipeline, sets, list(bucket.state), bucket.numbers)
+                wanted[call] = call.kernel.scratch(list(chain.from_iterable(sets)))
     except TorchDynamoException as error:
         reason = strategy.give_up_compiling(bucket.local[0].device.type, error)
         bucket.run, bucket.reason, bucket.numbers = "foreach", reason, None
         bucket.calls = [Call(works) for works in _foreach(bucket)]
+        return
+    _share_scratch(wanted, bucket.local[0].device)
+
+
+def _share_scratch(wanted: dict[Call, list[Form]], device: torch.device) -> None:
+    """Give calls their scratch tensors: one buffer for the k-th of all of them, as they follow one another."""
+    sizes: dict[tuple[int, torch.dtype], int] = defaultdict(int)
+    for forms in wanted.values():
+        for k, (shape, dtype) in enumerate(forms):
+            sizes[k, dtype] = max(sizes[k, dtype], shape.numel())
+    buffers = {key: torch.empty(n, dtype=key[1], device=device) for key, n in sizes.items()}
+    for call, forms in wanted.items():
+        call.scratch = [buffers[k, dtype][: shape.numel()].view(shape) for k, (shape, dtype) in enumerate(forms)]
 
 
 # Each of these yields the works of one call.

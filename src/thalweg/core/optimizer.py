@@ -62,14 +62,20 @@ class Optimizer(torch.optim.Optimizer):
             n for n in param_group if n not in self.defaults and get_close_matches(n, self.defaults, cutoff=0.8)
         ]
         refuse_unknown(owner, misspelt, self.defaults)  # any other name is the user's own, as torch allows
-        group = self.defaults | param_group
-        check(owner, self.rule_of(group), group)
+        self._check(self.defaults | param_group)
         if not isinstance(params := param_group["params"], Tensor | set):  # torch refuses sets, which have no order
             param_group["params"] = listed = list(params)
             if len(set(map(id, _tensors(listed)))) < len(listed):
                 raise ValueError(f"{owner}: a parameter group lists a parameter twice; give each once.")
         super().add_param_group(param_group)
         self._plan = Plan()
+
+    def check_group(self, group: Group) -> None:
+        """Conditions between the hyperparameters of a group, each of which is of its kind: a subclass raises, or warns."""
+
+    def _check(self, group: Group) -> None:
+        check(type(self).__name__, self.rule_of(group), group)
+        self.check_group(group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore, with today's defaults for options that the saved groups do not know."""
@@ -97,7 +103,9 @@ class Optimizer(torch.optim.Optimizer):
         """
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict  # pyright: ignore[reportArgumentType]
-        self.__setstate__(checkpoint.fitted(type(self).__name__, self.rule_of, self.param_groups, state_dict))
+        self.__setstate__(
+            checkpoint.fitted(type(self).__name__, self.rule_of, self._check, self.param_groups, state_dict)
+        )
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 

@@ -74,9 +74,8 @@ class Pipeline:
         u, tensors = (u[0], state | {"preconditioner": u[1]}) if self.rule.preconditions else (u, state)
         for station in self.update:
             u = station(u, raw, h, tensors)
-        for station in self.decay:
+        for station in (*self.decay, self.average):
             w = station(w, u, h, tensors)
-        w = self.average(w, u, h, tensors)
         p, w = local(p), local(w)  # rounding looks at single elements
 
         if self.guarded:

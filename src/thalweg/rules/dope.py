@@ -80,9 +80,10 @@ def dope(
             Fd = fim_diff.lerp_(change * change, 1 - b1)  # Fᵈ ← β₁Fᵈ + (1−β₁)Δ²
             d = parts.root(Fd / (1 - b1 ** (t - later)), power) + eps  # corrected for its start in the second step
             a = a * (d * later + (1 - later))  # 1 in the first, which has no Δ
-    natural = parts.rms_clipped(c / a, rms_clip)
+    q = 1 / a
+    natural = parts.rms_clipped(c * q, rms_clip)
     m = momentum.lerp_(natural, 1 - momentum_beta)  # m ← β_m m + (1−β_m)ĝ
-    return natural + (m - m.mean()) * parts.amplified(t, momentum_lambda, amplification_cap), a
+    return natural + (m - m.mean()) * parts.amplified(t, momentum_lambda, amplification_cap), q
 
 
 @rule(
@@ -273,20 +274,18 @@ class DOPE(
         shared = dict(centralize=centralization, normalize=normalization, clip=pair)
         super().__init__(params, own, cast(Options, shared | options))
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters; warns of a variant that is unsafe at the values given."""
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
+    def check_group(self, group: dict[str, Any]) -> None:
+        """Warns of a variant that is unsafe at the values given."""
         growth = float(group["lr"]) * float(group["weight_decay"]) / max(group["eps"] * group["eps2"], 1e-300)
         if group["variant"] == "published" and growth > 1:
             warnings.warn(
                 f"DOPE: variant='published' multiplies a weight whose gradient is zero by {1 - growth:.3g} in each step"
                 ' (1 − lr·weight_decay/(eps·eps2)); weight_decay=0 or variant="stable" does not.',
-                stacklevel=3,
+                stacklevel=5,
             )
         if group["variant"] == "equations":
             warnings.warn(
                 "DOPE: variant='equations' neither corrects nor bounds its averages and may leave the finite numbers within"
                 ' tens of steps; variant="stable" does not.',
-                stacklevel=3,
+                stacklevel=5,
             )

@@ -70,9 +70,9 @@ def exmachina(
     change = (g - previous_grad) * ((t > 1) * 1.0)
     previous_grad.copy_(g)
     c = parts.norm_clipped(parts.variance_reduced(g, change, gamma, b1), norm_clip)
-    d = torch.clamp(fim_diff.sqrt(), min=eps)
-    ad = torch.clamp(fim.sqrt(), min=eps) * d
-    natural = parts.rms_clipped(c / ad)
+    a, d = (torch.clamp(F.sqrt(), min=eps) for F in (fim, fim_diff))
+    q = 1 / (a * d)
+    natural = parts.rms_clipped(c * q)
     u = natural + (momentum - momentum.mean()) * t**momentum_lambda
     if u.ndim > 1:
         u = parts.centralized(u, centralization)
@@ -81,9 +81,9 @@ def exmachina(
         u = u * k * (k.numel() / (k.sum() + 1))
     fim_diff.lerp_(parts.rms_clipped(change * diff_mult) ** 2, 1 - b1).clamp_(min=-crop, max=crop)
     # Not lerp_: from 1 to a small number at weight 1 it would leave the rounding of the 1.
-    fim.mul_(fisher_beta).add_(parts.rms_clipped(c / d) ** 2 * (1 - fisher_beta)).clamp_(min=-crop, max=crop)
+    fim.mul_(fisher_beta).add_(parts.rms_clipped(c * a * q) ** 2 * (1 - fisher_beta)).clamp_(min=-crop, max=crop)
     momentum.lerp_(natural, 1 - momentum_beta)
-    return u, ad
+    return u, q
 
 
 class ExMachina(Optimizer, rule={"stable": exmachina, "published": exmachina}, cautious=True, decay="preconditioned"):

@@ -20,6 +20,7 @@ ALLOWED = {
     "betas_1d": fractions,
     "eps": nonnegative,
     "gamma": nonnegative,
+    "lr_1d": nonnegative,
     "lr_1d_factor": nonnegative,
     "optimize_1d": flag,
     "exact": flag,
@@ -152,22 +153,29 @@ class MARS(Optimizer, rule={"adamw": mars_adamw, "lion": mars_lion}, decay="deco
             weight_decay=weight_decay,
             gamma=gamma,
             optimize_1d=optimize_1d,
-            lr_1d_factor=lr_1d / float(lr) if lr else 1.0,
+            lr_1d=lr_1d,
+            lr_1d_factor=1.0,
             betas_1d=betas_1d,
             exact=exact,
             variant=variant,
         )
         super().__init__(params, own, options)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters; the exact form's second gradient passes no gradient options, so it refuses them."""
-        group = self.defaults | param_group
+    def check_group(self, group: dict[str, Any]) -> None:
+        """The exact form's second gradient passes no gradient options, so it refuses them."""
         asked = [n for n in ("clip", "centralize", "normalize", "mars") if group[n]]
         if group["exact"] and (asked or (group["decay"] == "l2" and group["weight_decay"])):
             raise ValueError(
                 f"MARS: exact=True compares two gradients as they are; {asked[0] if asked else 'decay'!s} must be left out."
             )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters; ``lr_1d`` becomes a factor of ``lr``, whose schedules it follows."""
+        known = "lr_1d_factor" in param_group
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if not known and group["lr"] > 0:
+            group["lr_1d_factor"] = float(group["lr_1d"] / group["lr"])
 
     @torch.no_grad()
     # One signature for both of torch's overloads, with and without a closure.

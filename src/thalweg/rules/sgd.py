@@ -86,16 +86,14 @@ class SGD(Optimizer, rule=sgd):
         own = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov, ema=ema)
         super().__init__(params, own, options)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters; refuses combinations of momentum, dampening and form that mean nothing."""
-        group = self.defaults | param_group
+    def check_group(self, group: dict[str, Any]) -> None:
+        """Refuses combinations of momentum, dampening and form that mean nothing."""
         form = "nesterov" if group["nesterov"] else "ema" if group["ema"] else None
         if form and (not group["momentum"] or group["dampening"]):
             raise ValueError(
                 f"SGD: {form}={group[form]!r} needs momentum > 0 and dampening = 0,"
                 f" not {group['momentum']} and {group['dampening']}."
             )
-        super().add_param_group(param_group)
 
     @torch.no_grad()
     # One signature for both of torch's overloads, with and without a closure.

@@ -11,11 +11,11 @@ from thalweg.conformance.spec import Spec
 class InsideRoot(Loop):
     """G ← G + g², p ← p − ηg/√(G + ε): the course-note form, ε under the root."""
 
-    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, lr: float, eps: float) -> None:
+    def one(self, s: dict[str, Tensor], p: Tensor, g: Tensor, t: int, eps: float) -> None:
         """One step of one parameter."""
         G = s.setdefault("G", torch.zeros_like(p))
         G.add_(g**2)
-        p.sub_(lr * g / torch.sqrt(G + eps))
+        p.sub_(self.lr * g / torch.sqrt(G + eps))
 
 
 SPECS = [
