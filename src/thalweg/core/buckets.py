@@ -150,14 +150,14 @@ def _sort(
         for p in members:
             made = pipeline.build(rule, group, p.dtype)
             history = tuple(float(state[p].get(name, r.start)) for name, r in rule.counters.items())
-            as_whole = is_sharded(p) and made.reach == "tensor"
+            as_whole = is_sharded(p) and made.reach != "element"
             layout = "sharded" if as_whole else strategy.layout(local(p), made.reach)
             sorted_.setdefault((made, p.device, p.dtype, placement(p), layout, history), []).append(p)
         for (made, device, _, where, layout, history), params in sorted_.items():
             part = None if where is None else _itself if layout == "sharded" else local
             parts = params if part is None else list(map(part, params))
             run, reason = strategy.choose(
-                group["run"], device.type, sum(p.numel() for p in parts), layout, one_pass=made.one_pass
+                group["run"], device.type, sum(p.numel() for p in parts), layout, made.reach, one_pass=made.one_pass
             )
             kinds = pipeline.tensors(rule, group)
             counters = {

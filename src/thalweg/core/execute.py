@@ -110,7 +110,7 @@ def _each(bucket: Bucket) -> Iterator[Sequence[Work | Joined]]:
 def _foreach(bucket: Bucket) -> Iterator[Sequence[Work | Joined]]:
     device = bucket.local[0].device.type
     limit = PIECE.get(device, PIECE_ELSEWHERE)
-    if bucket.pipeline.reach == "tensor" or not bucket.state:  # without state there is little to keep in cache
+    if bucket.pipeline.reach != "element" or not bucket.state:  # without state there is little to keep in cache
         parts = [Part(i) for i in _sizes(bucket)]
         yield from ([Work(bucket, batch)] for batch in _batches(bucket, parts, 4 * limit))
         return
@@ -126,7 +126,7 @@ def _foreach(bucket: Bucket) -> Iterator[Sequence[Work | Joined]]:
 
 
 def _compiled(bucket: Bucket) -> Iterator[Sequence[Work | Joined]]:
-    if bucket.pipeline.reach == "tensor":
+    if bucket.pipeline.reach != "element":
         yield from ([Work(bucket, [Part(i, "rows")])] for i in _sizes(bucket))
         return
     small, large = _by_size(bucket)

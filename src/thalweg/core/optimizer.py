@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from thalweg.core import checkpoint, execute, nonfinite
+from thalweg.core import checkpoint, diagnostics, execute, nonfinite
 from thalweg.core.allowed import Choice
 from thalweg.core.buckets import Plan
 from thalweg.core.gradient import clip_kind
@@ -68,7 +68,7 @@ class Optimizer(torch.optim.Optimizer):
             if len(set(map(id, _tensors(listed)))) < len(listed):
                 raise ValueError(f"{owner}: a parameter group lists a parameter twice; give each once.")
         super().add_param_group(param_group)
-        self._plan = Plan()
+        self._plan, self._measured = Plan(), []
 
     def check_group(self, group: Group) -> None:
         """Conditions between the hyperparameters of a group, each of which is of its kind: a subclass raises, or warns."""
@@ -80,7 +80,7 @@ class Optimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore, with today's defaults for options that the saved groups do not know."""
         super().__setstate__(state)
-        self._plan = Plan()
+        self._plan, self._measured = Plan(), []
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 if name != "differentiable":  # which torch puts among the defaults of every optimizer that it restores
@@ -129,6 +129,7 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         self._raise_nonfinite()
+        watched = diagnostics.watch(self.param_groups) if any(g["diagnostics"] for g in self.param_groups) else ()
         buckets = self._plan.refresh(self.param_groups, self.state, self.rule_of)
         if not buckets:
             return loss
@@ -146,7 +147,26 @@ class Optimizer(torch.optim.Optimizer):
             execute.run(bucket, bucket.parts(grads), h)
         # Kernels write through memory that autograd does not know as the parameter's.
         torch.autograd.graph.increment_version([p for bucket in buckets for p in bucket.params])
+        self._measured = [None if w is None else diagnostics.measure(w) for w in watched]
         return loss
+
+    def diagnostics(self) -> list[dict[str, float]]:
+        """What the last step did, for each group that has ``diagnostics=True``; an empty dict for any other.
+
+        ``lr``; ``update_rms``, the root mean square of the change Δp; ``update_to_weight``, ‖Δp‖/‖p‖; ``effective_lr``,
+        ‖Δp‖/‖g‖, at which plain gradient descent would have moved as far; ``cosine`` of −Δp and g, 1 in steepest descent;
+        ``masked``, the part of the elements that did not move down their gradient: held still by ``cautious``, or what it
+        would hold still; ``preconditioner_low`` and ``_high``, the 1 % and 99 % quantiles of |Δp|/(lr·|g|).  Δp is read off
+        the parameters: weight decay and rounding are in it.  Reading waits for the device; measuring does not.
+
+        Raises:
+            RuntimeError: no group asked for it, or none has made a step.
+        """
+        if not any(self._measured):
+            raise RuntimeError(
+                f"{type(self).__name__}: nothing was measured; diagnostics=True, in the constructor or a group, and a step do that."
+            )
+        return diagnostics.read(self._measured, self.param_groups)
 
     def _raise_nonfinite(self) -> None:
         """Name the first parameter with a NaN or infinite gradient in a group that asked for it."""

@@ -43,6 +43,8 @@ class OptionsButClip(TypedDict, total=False):
     """Ascend."""
     run: Run
     """How the step is executed."""
+    diagnostics: bool
+    """Measure each step, for ``optimizer.diagnostics()``."""
 
 
 class Options(OptionsButClip, total=False):
@@ -65,6 +67,7 @@ DEFAULTS: dict[str, Any] = {
     "mars": 0.0,
     "maximize": False,
     "run": "auto",
+    "diagnostics": False,
 }
 _NEUTRAL = DEFAULTS | {"weight_decay": 0.0}
 OPTION_NUMBERS = ("lr", "weight_decay", "centralize", "normalize", "mars", "seed")
@@ -83,6 +86,7 @@ _ALLOWED: dict[str, Allowed] = {
     "mars": nonnegative,
     "maximize": flag,
     "run": Choice(get_args(Run)),
+    "diagnostics": flag,
 }
 
 

@@ -103,3 +103,18 @@ def amplified(t: Scalar, power: Scalar, cap: Scalar) -> Scalar:
 def at_least(x: Scalar, low: Scalar) -> Scalar:
     """max(x, low) of two numbers."""
     return torch.clamp(x, min=low) if isinstance(x, Tensor) else max(x, low)
+
+
+def orthogonalized(x: Tensor, eps: Scalar, steps: int = 5) -> Tensor:
+    """About UVᵀ for a matrix x = UΣVᵀ: its singular values brought near 1 (0.7 to 1.2) by Newton–Schulz steps.
+
+    X ← aX + (bG + cG²)X, G = XXᵀ; K. Jordan et al. 2024, "Muon".
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315  # the steepest at zero of the quintics that stay near 1
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / ((x * x).sum().sqrt() + eps)
+    for _ in range(steps):
+        gram = torch.mm(x, x.T)
+        x = a * x + torch.mm(b * gram + c * torch.mm(gram, gram), x)
+    return x.T if tall else x

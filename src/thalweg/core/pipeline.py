@@ -8,7 +8,7 @@ The order is written here and nowhere else, so every option composes with every 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -38,9 +38,10 @@ class Pipeline:
 
     @property
     def reach(self) -> Reach:
-        """Whether a tensor may be cut into pieces."""
+        """Of the parts, the farthest: whether a tensor may be cut into pieces."""
         parts = (*self.gradient, self.rule, *self.update, *self.decay, self.average)
-        return "tensor" if any(part.reach == "tensor" for part in parts) else "element"
+        reaches: list[Reach] = [part.reach for part in parts]
+        return max(reaches, key=get_args(Reach).index)
 
     @property
     def one_pass(self) -> bool:

@@ -79,7 +79,7 @@ class Rule:
 
     def __call__(self, g: Any, p: Any, t: Scalar, **kwargs: Any) -> Any:
         """The update of a tensor, of every member of a TensorList, or of a sharded parameter."""
-        if self.reach == "tensor" and isinstance(g, TensorList):
+        if self.reach != "element" and isinstance(g, TensorList):
             return g.map(self.update, p, t, **kwargs)
         return sharding.apply(self.reach, self.update, g, p, t, **kwargs)
 

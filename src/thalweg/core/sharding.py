@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias, TypeGuard, cast
 import torch
 from torch import Tensor
 
-Reach: TypeAlias = Literal["element", "tensor"]
-"""How far one output element looks: at its own element alone, or at its whole tensor."""
+Reach: TypeAlias = Literal["element", "tensor", "matrix"]
+"""How far one output element looks: at itself alone, at numbers of its whole tensor, or at every element of it, by products."""
 
 
 def local(x: Any) -> Tensor:
@@ -50,7 +50,7 @@ def apply(reach: Reach, function: Callable[..., Any], x: Any, *args: Any, **kwar
     """
     if not is_sharded(x):
         return function(x, *args, **kwargs)
-    if reach == "tensor":
+    if reach != "element":
         result = function(x, *args, **kwargs)
         pair = cast("tuple[Any, ...]", result)
         return tuple(spread(r, x) for r in pair) if isinstance(result, tuple) else spread(result, x)

@@ -30,7 +30,7 @@ class Station:
     def __call__(self, x: Any, y: Any, h: dict[str, Any], tensors: dict[str, Any]) -> Any:
         """Apply to a tensor, to every member of a TensorList, or to a sharded parameter; ``tensors`` has what it takes."""
         own = {name: tensors[name] for name in (*dict(self.state), *self.takes)}
-        if self.reach == "tensor" and isinstance(x, TensorList):
+        if self.reach != "element" and isinstance(x, TensorList):
             return x.map(self.apply, y, h, **own)
         return sharding.apply(self.reach, self.apply, x, y, h, **own)
 

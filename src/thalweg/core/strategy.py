@@ -25,12 +25,16 @@ def layout(p: Tensor, reach: Reach) -> str:
     return "regular" if gapless and (reach == "element" or order[:1] in ((), (0,))) else "odd"
 
 
-def choose(asked: str, device: str, elements: int, layout: str, *, one_pass: bool = False) -> tuple[str, str]:
+def choose(
+    asked: str, device: str, elements: int, layout: str, reach: Reach = "element", *, one_pass: bool = False
+) -> tuple[str, str]:
     """The strategy for a bucket, and the reason for ``repr``; ``one_pass`` steps are a single operation as they are."""
     if layout == "sharded":
         return "each", "sharded parameters, looked at as a whole"
     if layout == "odd":
         return "each", "strided parameters"
+    if reach == "matrix":
+        return "each" if asked == "each" else "foreach", "matrix products, each a kernel of its own"
     if asked == "auto" and one_pass:
         return "foreach", "one pass over memory, which compiling cannot shorten"
     if asked == "compiled" or (asked == "auto" and elements >= WORTH_COMPILING):

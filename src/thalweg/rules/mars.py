@@ -1,4 +1,4 @@
-"""MARS: variance reduction by the change of the gradient, under AdamW or Lion."""
+"""MARS: variance reduction by the change of the gradient, under AdamW, Lion or Shampoo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from thalweg.core import parts
 from thalweg.core.allowed import flag, fractions, nonnegative
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import Scalar, rule, zeros
+from thalweg.core.rule import Rule, Scalar, rule, zeros
+from thalweg.core.sharding import Reach
 
 ALLOWED = {
     "betas": fractions,
@@ -39,77 +40,67 @@ def corrected(
     return parts.norm_clipped(parts.variance_reduced(g, change, gamma, beta), 1.0)
 
 
-def adam(g: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar], eps: Scalar) -> Tensor:
-    """m̂ / (√v̂ + ε)."""
+def adam(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar], eps: Scalar) -> Tensor:
+    """u = m̂ / (√v̂ + ε), both averages over c.  Yuan et al. 2024, Algorithm 2 (arXiv:2411.10438)."""
     b1, b2 = betas
-    m, v = m.lerp_(g, 1 - b1), v.lerp_(g * g, 1 - b2)
+    m, v = m.lerp_(c, 1 - b1), v.lerp_(c * c, 1 - b2)
     return m / (1 - b1**t) / ((v / (1 - b2**t)).sqrt() + eps)
 
 
-@rule(
-    exp_avg=zeros,
-    exp_avg_sq=zeros,
-    previous_grad=zeros,
-    previous_param=zeros.when("exact"),
-    allowed=ALLOWED,
-    reach="tensor",
-)
-def mars_adamw(
-    g: Tensor,
-    p: Tensor,
-    t: Scalar,
-    *,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    previous_grad: Tensor,
-    previous_param: Tensor | None,
-    betas: tuple[Scalar, Scalar],
-    betas_1d: tuple[Scalar, Scalar],
-    eps: Scalar,
-    gamma: Scalar,
-    lr_1d_factor: Scalar,
-    optimize_1d: bool,
-) -> Tensor:
-    """u = m̂ / (√v̂ + ε) with both averages over c.  Yuan et al. 2024, Algorithm 2 (arXiv:2411.10438)."""
-    if g.ndim < 2 and not optimize_1d:
-        return adam(g, t, exp_avg, exp_avg_sq, betas_1d, eps) * lr_1d_factor
-    c = corrected(g, p, t, previous_grad, previous_param, gamma, betas[0])
-    return adam(c, t, exp_avg, exp_avg_sq, betas, eps)
+def lion(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar], eps: Scalar) -> Tensor:
+    """u = sign(m).  Yuan et al. 2024, Algorithm 3."""
+    return m.lerp_(c, 1 - betas[0]).sign()
 
 
-@rule(
-    exp_avg=zeros,
-    exp_avg_sq=zeros,
-    previous_grad=zeros,
-    previous_param=zeros.when("exact"),
-    allowed=ALLOWED,
-    reach="tensor",
-)
-def mars_lion(
-    g: Tensor,
-    p: Tensor,
-    t: Scalar,
-    *,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    previous_grad: Tensor,
-    previous_param: Tensor | None,
-    betas: tuple[Scalar, Scalar],
-    betas_1d: tuple[Scalar, Scalar],
-    eps: Scalar,
-    gamma: Scalar,
-    lr_1d_factor: Scalar,
-    optimize_1d: bool,
-) -> Tensor:
-    """u = sign(m), m the average of c.  Yuan et al. 2024, Algorithm 3 (arXiv:2411.10438)."""
-    if g.ndim < 2 and not optimize_1d:
-        return adam(g, t, exp_avg, exp_avg_sq, betas_1d, eps) * lr_1d_factor
-    c = corrected(g, p, t, previous_grad, previous_param, gamma, betas[0])
-    return exp_avg.lerp_(c, 1 - betas[0]).sign()
+def shampoo(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar], eps: Scalar) -> Tensor:
+    """u = √max(1, rows/columns) · UVᵀ of m = UΣVᵀ, rows being output units.  Yuan et al. 2024, Algorithm 4, and its code."""
+    m = m.lerp_(c, 1 - betas[0])
+    matrix = m.reshape(*(m.shape[:1] or (1,)), -1)
+    u = parts.orthogonalized(matrix, eps) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+    return u.reshape(m.shape)
 
 
-class MARS(Optimizer, rule={"adamw": mars_adamw, "lion": mars_lion}, decay="decoupled"):
-    """Make variance reduction shine: AdamW or Lion on a gradient corrected by its change.  Yuan et al. 2024 (arXiv:2411.10438).
+def mars(direction: Callable[..., Tensor], reach: Reach = "tensor") -> Rule:
+    """MARS with one of the directions above, by the corrected gradient; vectors may take plain AdamW's steps instead."""
+
+    @rule(
+        exp_avg=zeros,
+        exp_avg_sq=zeros,
+        previous_grad=zeros,
+        previous_param=zeros.when("exact"),
+        allowed=ALLOWED,
+        reach=reach,
+    )
+    def update(
+        g: Tensor,
+        p: Tensor,
+        t: Scalar,
+        *,
+        exp_avg: Tensor,
+        exp_avg_sq: Tensor,
+        previous_grad: Tensor,
+        previous_param: Tensor | None,
+        betas: tuple[Scalar, Scalar],
+        betas_1d: tuple[Scalar, Scalar],
+        eps: Scalar,
+        gamma: Scalar,
+        lr_1d_factor: Scalar,
+        optimize_1d: bool,
+    ) -> Tensor:
+        if g.ndim < 2 and not optimize_1d:
+            return adam(g, t, exp_avg, exp_avg_sq, betas_1d, eps) * lr_1d_factor
+        c = corrected(g, p, t, previous_grad, previous_param, gamma, betas[0])
+        return direction(c, t, exp_avg, exp_avg_sq, betas, eps)
+
+    return update
+
+
+class MARS(
+    Optimizer,
+    rule={"adamw": mars(adam), "lion": mars(lion), "shampoo": mars(shampoo, reach="matrix")},
+    decay="decoupled",
+):
+    """Make variance reduction shine: AdamW, Lion or Shampoo on a gradient corrected by its change (arXiv:2411.10438).
 
     ``c = g + γβ₁/(1−β₁)(g − g_{t−1}),  c ← c/max(1, ‖c‖),  m, v ← EMA c, EMA c²,  p ← (1 − ηλ)p − ηm̂/(√v̂ + ε)``
 
@@ -127,7 +118,7 @@ class MARS(Optimizer, rule={"adamw": mars_adamw, "lion": mars_lion}, decay="deco
         lr_1d: their step size at the start; schedules change it in proportion to ``lr``.
         betas_1d: their decay rates.
         exact: evaluate the batch at the point of the step before too.
-        variant: ``"adamw"`` or ``"lion"``.
+        variant: ``"adamw"``, ``"lion"``, or ``"shampoo"``, whose step for a matrix is its orthogonal factor: a larger ``lr``.
         options: see ``thalweg.Options``.
     """
 
@@ -143,7 +134,7 @@ class MARS(Optimizer, rule={"adamw": mars_adamw, "lion": mars_lion}, decay="deco
         lr_1d: float = 3e-3,
         betas_1d: tuple[float, float] = (0.9, 0.95),
         exact: bool = False,
-        variant: Literal["adamw", "lion"] = "adamw",
+        variant: Literal["adamw", "lion", "shampoo"] = "adamw",
         **options: Unpack[Options],
     ) -> None:
         own = dict(

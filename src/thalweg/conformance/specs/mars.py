@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from thalweg.conformance.loop import Loop, ema
@@ -25,7 +26,7 @@ class PlainMARS(Loop):
         lr_1d: float = 3e-3,
         eps: float = 1e-8,
         wd: float = 0.0,
-        lion: bool = False,
+        form: str = "adamw",
         all_: bool = False,
     ) -> None:
         """One step of one parameter."""
@@ -38,11 +39,24 @@ class PlainMARS(Loop):
             c = c / max(1.0, float(c.norm()))
         s["g"] = g
         m = ema(s, "m", c, b1)
-        if lion and takes_part:
+        if form == "lion" and takes_part:
             p.sub_(lr * m.sign())
+            return
+        if form == "shampoo" and takes_part:
+            matrix = m.reshape(len(m) if m.ndim else 1, -1)
+            p.sub_(lr * max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5 * orthogonal(matrix, eps).reshape(p.shape))
             return
         v = ema(s, "v", c**2, b2)
         p.sub_(lr * (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + eps))
+
+
+def orthogonal(m: Tensor, eps: float) -> Tensor:
+    """UVᵀ as five Newton–Schulz steps find it, on the singular values."""
+    u, sigma, v = cast("tuple[Tensor, Tensor, Tensor]", torch.linalg.svd(m, full_matrices=False))
+    sigma = sigma / (float((sigma**2).sum()) ** 0.5 + eps)
+    for _ in range(5):
+        sigma = 3.4445 * sigma - 4.7750 * sigma**3 + 2.0315 * sigma**5
+    return torch.matmul(u * sigma, v)
 
 
 SPECS = [
@@ -55,5 +69,14 @@ SPECS = [
         {"gamma": 0.1, "b": (0.8, 0.9), "b_1d": (0.5, 0.9), "lr_1d": 1e-3, "eps": 1e-4, "all_": True},
     ),
     Spec("mars", PlainMARS, 1e-2, {"lr_1d": 1e-3}, {"lr_1d": 1e-3}),
-    Spec("mars", PlainMARS, 1e-3, {"variant": "lion", "lr_1d": 1e-3}, {"lion": True, "lr_1d": 1e-3}),
+    Spec("mars", PlainMARS, 1e-3, {"variant": "lion", "lr_1d": 1e-3}, {"form": "lion", "lr_1d": 1e-3}),
+    Spec("mars", PlainMARS, 1e-2, {"variant": "shampoo", "lr_1d": 1e-3}, {"form": "shampoo", "lr_1d": 1e-3}, 1e-5),
+    Spec(
+        "mars",
+        PlainMARS,
+        1e-2,
+        {"variant": "shampoo", "optimize_1d": True, "betas": (0.5, 0.99)},
+        {"form": "shampoo", "all_": True, "b": (0.5, 0.99)},
+        1e-5,
+    ),
 ]
