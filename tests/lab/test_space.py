@@ -44,7 +44,8 @@ def test_every_point_makes_an_optimizer(entry: Entry, trials: int) -> None:
         group = optimizer.param_groups[0]
         assert group["lr"] == point["lr"]
         if "beta1" in point:
-            assert tuple(group["betas"]) == (point["beta1"], entry.keywords({})["betas"][1])
+            assert isinstance(fixed := entry.fixed["betas"], tuple)
+            assert tuple(group["betas"]) == (point["beta1"], fixed[1])
 
 
 def test_eight_learning_rates_leave_no_wide_gap() -> None:
