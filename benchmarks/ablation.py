@@ -283,6 +283,7 @@ def tables(cells: Cells, races: Races) -> str:
             against("tuned", [*CHANGES[1:], *LEAN_CHANGES], cells),
             against("lean", LEAN_CHANGES[1:], cells),
             against("short", SHORT_CHANGES, cells),
+            against("saveus", [form for form in [*OTHERS, *LEAN_CHANGES] if form.name != "saveus"], cells),
             step_table(cells, races),
             *(loss_table(form, cells, races) for form in RACERS),
         ]
