@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from thalweg.lab.analysis import Analysis, Cell, Run
-from thalweg.lab.contract import Contract, EntryTerms, draw_up
+from thalweg.lab.contract import FIRST_FINAL_SEED, Contract, EntryTerms, TaskTerms, draw_up
 from thalweg.lab.run import execute
 from thalweg.lab.show import SIGNS, median, signed
 from thalweg.lab.space import ENTRIES, Entry, Value, lr
@@ -93,6 +93,9 @@ SHORT_CHANGES = [
 ]
 FORMS = [*OTHERS, *CHANGES, *LEAN_CHANGES, *SHORT_CHANGES]
 RACERS = ["tuned", "lean", "lean, not cautious", "saveus"]
+PRESET = "lean, not cautious"
+CONFIRMING = range(3000, 3010)
+"""Seeds for the preset alone, used after it was chosen."""
 GOALS = ["adamw", "adamw_clip", "adamw, centralized and normalized"]
 """Whose final loss the racers are to reach."""
 
@@ -118,17 +121,28 @@ def tune(entry: Entry) -> list[Cell]:
 
 def rerun(cell: Cell, part: float) -> Cell:
     """Run a tuned form on the fresh seeds again, its schedule scaled to another part of the budget."""
+    task = cell.task.model_copy(update={"budget": round(cell.task.budget * part)})
+    return run_tuned(cell, task, range(FIRST_FINAL_SEED, FIRST_FINAL_SEED + SEEDS), f"budgets/{{}}/{{}}/{part:.3f}")
+
+
+def confirm(cell: Cell) -> Cell:
+    """Run a tuned form on seeds that no choice of a form has seen."""
+    return run_tuned(cell, cell.task, CONFIRMING, "confirmed/{}/{}")
+
+
+def run_tuned(cell: Cell, task: TaskTerms, seeds: Sequence[int], folder: str) -> Cell:
+    """Run a tuned form on a task's terms and seeds; ``folder`` has places for the form's and the task's names."""
     assert cell.winner is not None
-    point = cell.terms.points[cell.winner]
-    contract = draw_up("ablation", [cell.task.name], [cell.terms.entry], 1, SEEDS).model_copy(
+    contract = draw_up("ablation", [task.name], [cell.terms.entry], 1, 0).model_copy(
         update={
-            "tasks": [cell.task.model_copy(update={"budget": round(cell.task.budget * part)})],
-            "optimizers": [EntryTerms(entry=cell.terms.entry, points=[point])],
+            "tasks": [task],
+            "optimizers": [EntryTerms(entry=cell.terms.entry, points=[cell.terms.points[cell.winner]])],
             "tuning_seeds": [],
+            "final_seeds": list(seeds),
         }
     )
-    [again] = finish(contract, f"budgets/{cell.terms.name}/{cell.task.name}/{part:.3f}")
-    return again
+    [found] = finish(contract, folder.format(cell.terms.name, task.name))
+    return found
 
 
 def losses(cell: Cell) -> list[float]:
@@ -244,6 +258,15 @@ def against(reference: str, forms: Sequence[Entry], cells: Cells) -> str:
     return table(f"Against {reference}, in the metric, positive is better", ["form", *TASKS], rows)
 
 
+def confirmation(cells: Cells) -> str:
+    """The preset against every kind of AdamW on seeds that its choice has not seen."""
+    rows = [
+        [goal, *(say_difference(confirm(cells[PRESET, task]), confirm(cells[goal, task])) for task in TASKS)]
+        for goal in GOALS
+    ]
+    return table(f"{PRESET} against others on {len(CONFIRMING)} seeds of their own", ["reference", *TASKS], rows)
+
+
 def step_table(cells: Cells, races: Races) -> str:
     """Ratios of steps."""
     rows = [
@@ -284,6 +307,7 @@ def tables(cells: Cells, races: Races) -> str:
             against("lean", LEAN_CHANGES[1:], cells),
             against("short", SHORT_CHANGES, cells),
             against("saveus", [form for form in [*OTHERS, *LEAN_CHANGES] if form.name != "saveus"], cells),
+            confirmation(cells),
             step_table(cells, races),
             *(loss_table(form, cells, races) for form in RACERS),
         ]
