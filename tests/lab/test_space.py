@@ -44,7 +44,8 @@ def test_every_point_makes_an_optimizer(entry: Entry, trials: int) -> None:
         group = optimizer.param_groups[0]
         assert group["lr"] == point["lr"]
         if "beta1" in point:
-            assert tuple(group["betas"]) == (point["beta1"], 0.999)
+            assert isinstance(fixed := entry.fixed["betas"], tuple)
+            assert tuple(group["betas"]) == (point["beta1"], fixed[1])
 
 
 def test_eight_learning_rates_leave_no_wide_gap() -> None:
@@ -52,13 +53,26 @@ def test_eight_learning_rates_leave_no_wide_gap() -> None:
     assert np.diff(logs).max() < 1.5 * LR_DECADES / 8
 
 
-@pytest.mark.parametrize("name", ["momentum", "nesterov", "adamw", "rmsprop"])
+@pytest.mark.parametrize("name", ["momentum", "nesterov", "adamw", "rmsprop", "mars", "saveus", "exmachina", "dope"])
 def test_optimizers_get_the_same_points_of_the_unit_cube(name: str) -> None:
     def unit(entry: Entry) -> list[float]:
         found = entry.space["lr"]
         return [math.log(point["lr"] / found.low) / math.log(found.high / found.low) for point in points(entry, 8)]
 
     assert unit(ENTRIES[name]) == pytest.approx(unit(ENTRIES["sgd"]))
+
+
+@pytest.mark.parametrize("name", ["mars", "saveus", "exmachina", "dope"])
+def test_what_an_entry_fixes_is_the_class_own_default(name: str) -> None:
+    params = [torch.zeros(3, requires_grad=True)]
+    entered, plain = (thalweg.create(name, params, **kw) for kw in (ENTRIES[name].keywords({}), {}))
+    assert entered.defaults == plain.defaults
+
+
+def test_adamw_clip_differs_from_adamw_by_its_clip_alone() -> None:
+    plain, clipped = ENTRIES["adamw"], ENTRIES["adamw_clip"]
+    assert clipped.fixed == plain.fixed | {"clip": 1.0}
+    assert (clipped.rule, clipped.space, clipped.schedule) == (plain.rule, plain.space, plain.schedule)
 
 
 def test_the_default_optimizers_are_those_of_the_first_comparison() -> None:

@@ -88,6 +88,9 @@ MOMENTUM = Range(low=0.8, high=0.99, scale="log of 1-x")
 EPS = Range(low=1e-10, high=1e-4)
 ADAM_BETAS = (0.9, 0.999)
 ADAM_LR = lr(10**-0.5)
+FISHER_MOMENTUM = Range(low=0.9, high=0.9999, scale="log of 1-x")
+"""Of the rules with Fisher estimates, whose published default is the upper end."""
+FISHER_FIXED: dict[str, Value] = {"betas": (0.999, 0.9999), "momentum_beta": 0.9999, "eps": 1e-6, "weight_decay": 0.01}
 
 _ENTRIES = [
     Entry(name="sgd", rule="sgd", space={"lr": lr(10)}),
@@ -124,10 +127,40 @@ _ENTRIES = [
         space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
     ),
     Entry(
+        name="adamw_clip",
+        rule="adamw",
+        fixed={"betas": ADAM_BETAS, "eps": 1e-8, "weight_decay": 0.01, "clip": 1.0},
+        space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
+    ),
+    Entry(
         name="nadam",
         rule="nadam",
         fixed={"betas": ADAM_BETAS, "eps": 1e-8},
         space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
+    ),
+    Entry(
+        name="mars",
+        rule="mars",
+        fixed={"betas": (0.95, 0.99), "eps": 1e-8},
+        space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
+    ),
+    Entry(
+        name="saveus",
+        rule="saveus",
+        fixed={"betas": ADAM_BETAS, "eps": 1e-8},
+        space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
+    ),
+    Entry(
+        name="exmachina",
+        rule="exmachina",
+        fixed=FISHER_FIXED,
+        space={"lr": ADAM_LR, "momentum_beta": FISHER_MOMENTUM, "eps": EPS},
+    ),
+    Entry(
+        name="dope",
+        rule="dope",
+        fixed=FISHER_FIXED,
+        space={"lr": ADAM_LR, "momentum_beta": FISHER_MOMENTUM, "eps": EPS},
     ),
     Entry(
         name="lbfgs",

@@ -17,7 +17,7 @@ STRATEGIES = ("each", "foreach", "compiled")
 
 @dataclass(frozen=True)
 class Rule:
-    """An update rule: its name and options in `thalweg.create`, and the torch class that is its twin."""
+    """An update rule: its name and options in `thalweg.create`, and its twin: torch's class, or AdamW where torch has none."""
 
     create: str
     twin: Callable[..., Optimizer]
@@ -34,6 +34,11 @@ RULES = {
     "adam": Rule("adam", torch.optim.Adam, twin_is_fused=True),
     "adamw": Rule("adamw", torch.optim.AdamW, twin_is_fused=True),
     "nadam": Rule("nadam", torch.optim.NAdam, twin_is_fused=False),
+    # torch has none of these: AdamW is the yardstick.
+    "mars": Rule("mars", torch.optim.AdamW, twin_is_fused=True),
+    "saveus": Rule("saveus", torch.optim.AdamW, twin_is_fused=True),
+    "exmachina": Rule("exmachina", torch.optim.AdamW, twin_is_fused=True),
+    "dope": Rule("dope", torch.optim.AdamW, twin_is_fused=True),
 }
 
 
@@ -58,6 +63,7 @@ PEERS = (
     Peer("momentum", "torch-optimi", "optimi", "SGD", {"momentum": 0.9}),
     Peer("adam", "torch-optimi", "optimi", "Adam"),
     Peer("adamw", "torch-optimi", "optimi", "AdamW"),
+    Peer("mars", "pytorch_optimizer", "pytorch_optimizer", "MARS"),
     Peer("sgd", "pytorch_optimizer", "pytorch_optimizer", "SGDW"),
     Peer("momentum", "pytorch_optimizer", "pytorch_optimizer", "SGDW", {"momentum": 0.9}),
 )
