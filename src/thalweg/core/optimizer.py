@@ -164,7 +164,8 @@ class Optimizer(torch.optim.Optimizer):
         """
         if not any(self._measured):
             raise RuntimeError(
-                f"{type(self).__name__}: nothing was measured; diagnostics=True, in the constructor or a group, and a step do that."
+                f"{type(self).__name__}: nothing was measured; that takes diagnostics=True, as an argument or in a group, and"
+                " a step."
             )
         return diagnostics.read(self._measured, self.param_groups)
 
