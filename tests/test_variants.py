@@ -62,7 +62,7 @@ def test_the_previous_gradient_is_a_copy(name: str) -> None:
     assert torch.equal(params[0], others[0])
 
 
-@pytest.mark.parametrize("side", [64, 256, 1024])
+@pytest.mark.parametrize("side", [64, 256, 1024, pytest.param(4096, marks=pytest.mark.slow)])
 def test_the_update_of_stable_dope_is_as_large_as_the_learning_rate(side: int) -> None:
     torch.manual_seed(0)
     p = nn.Parameter(torch.randn(side, side, dtype=torch.float32))
@@ -188,3 +188,15 @@ def test_fewer_states_where_fewer_ideas_are_used() -> None:
     assert kept() == {"fim", "fim_diff", "momentum", "previous_grad", "step"}
     assert kept(diff_mult=0.0) == {"fim", "momentum", "previous_grad", "step"}
     assert kept(diff_mult=0.0, gamma=0.0) == {"fim", "momentum", "step"}
+
+
+def test_a_preset_fills_what_was_left_at_the_seeds_values() -> None:
+    p = [nn.Parameter(torch.ones(3, 2))]
+    group = thalweg.DOPE(p, preset="tuned", momentum_beta=0.95, weight_decay=0.1).param_groups[0]
+    assert (group["lr"], group["power"], group["diff_mult"], group["cautious"]) == (3.5e-3, 0.75, 0.0, False)
+    assert (group["momentum_beta"], group["weight_decay"], group["centralize"]) == (0.95, 0.1, 0.5)
+    assert thalweg.DOPE(p, preset="tuned", cautious=True).param_groups[0]["cautious"] is True
+    seed = thalweg.DOPE(p).param_groups[0]
+    assert (seed["lr"], seed["diff_mult"], seed["cautious"]) == (1.5e-4, 1.0, True)
+    with pytest.raises(ValueError, match="preset='best' is unknown; choose one of 'seed', 'tuned'"):
+        thalweg.DOPE(p, preset="best")  # type: ignore[arg-type]

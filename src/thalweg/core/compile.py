@@ -207,12 +207,18 @@ def _by_rows(over: Any) -> Callable[[Tensor], Tensor]:
     """A reduction of a matrix as one of its rows and one of their results: each row's in a register, and more exact."""
 
     def reduce(x: Tensor) -> Tensor:
-        return over(over(x, [1]), [0]) if x.ndim == 2 else over(x, list(range(x.ndim)))
+        return over(over(x, [1], True), [0, 1]) if x.ndim == 2 else over(x, list(range(x.ndim)))
 
     return reduce
 
 
+def _copy(x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """What ``x`` holds after ``x.copy_(source)``, of the same shape here."""
+    return source.to(x.dtype)
+
+
 _PLAIN: dict[Any, Callable[..., Tensor]] = {
+    _aten.copy.default: _copy,
     _aten.mean.default: _by_rows(_aten.mean.dim),
     _aten.sum.default: _by_rows(_aten.sum.dim_IntList),
     _aten.lerp.Tensor: _lerp,

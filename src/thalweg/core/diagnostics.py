@@ -52,9 +52,8 @@ def measure(watched: Watched) -> dict[str, Tensor]:
         gain = (local(step).abs() / local(g).abs()).flatten()
         gains.append(gain[:: max(1, gain.numel() // SAMPLE)])
     n = sum(p.numel() for p in watched.params)
-    low, high = (
-        torch.nanquantile(torch.cat(gains), torch.tensor([0.01, 0.99], device=gains[0].device)) / watched.group["lr"]
-    )
+    gain = torch.cat(gains) / watched.group["lr"]
+    low, high = torch.nanquantile(gain, gain.new_tensor([0.01, 0.99]))
     length, slope = sums["step"].sqrt(), sums["gradient"].sqrt()
     return {
         "update_rms": length / n**0.5,

@@ -27,7 +27,7 @@ def distribute(graph: fx.Graph) -> None:
             depth[n] = max((waits_for(i) + (i.target in REDUCTIONS) for i in n.all_input_nodes), default=0)
         return depth[n]
 
-    for mean in [n for n in graph.nodes if n.target in _MEANS]:
+    for mean in [n for n in graph.nodes if n.target in _MEANS and shape(n) != shape(n.args[0])]:
         with graph.inserting_before(mean):
             new = _Expansion(graph, mean)
         if max(waits_for(n) for n in new.means) < waits_for(mean):
@@ -52,15 +52,16 @@ class _Expansion:
         else:
             value = self._call(self._mean.target, x, *self._mean.args[1:])
             self.means.append(value)
-        for s in numbers:
-            value = self._call(_aten.mul.Tensor, value, s)
+        for operation, s in numbers:
+            value = self._call(operation, value, s)
         return value
 
-    def _product(self, x: fx.Node) -> tuple[list[Any], fx.Node]:
-        """The factors of ``x`` that are numbers, and the rest."""
-        if x.target is not _aten.mul.Tensor:
+    def _product(self, x: fx.Node) -> tuple[list[tuple[Any, Any]], fx.Node]:
+        """The numbers that ``x`` is multiplied with or divided by, and the rest."""
+        divided = x.target is _aten.div.Tensor and self._is_number(x.args[1])
+        if not divided and x.target is not _aten.mul.Tensor:
             return [], x
-        numbers = [a for a in x.args if self._is_number(a)]
+        numbers = [(x.target, a) for a in x.args if self._is_number(a)]
         split = [self._product(cast(fx.Node, a)) for a in x.args if not self._is_number(a)]
         numbers += [s for own, _ in split for s in own]
         rest = [y for _, y in split]

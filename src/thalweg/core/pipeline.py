@@ -8,14 +8,14 @@ The order is written here and nowhere else, so every option composes with every 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from thalweg.core import average, decay, gradient, precision, update
 from thalweg.core.options import left_to_stations
 from thalweg.core.rule import Group, Rule, Scalar, State
-from thalweg.core.sharding import Reach, local
+from thalweg.core.sharding import Reach, farthest, local
 from thalweg.core.station import Station
 
 
@@ -40,8 +40,7 @@ class Pipeline:
     def reach(self) -> Reach:
         """Of the parts, the farthest: whether a tensor may be cut into pieces."""
         parts = (*self.gradient, self.rule, *self.update, *self.decay, self.average)
-        reaches: list[Reach] = [part.reach for part in parts]
-        return max(reaches, key=get_args(Reach).index)
+        return farthest(part.reach for part in parts)
 
     @property
     def one_pass(self) -> bool:

@@ -7,7 +7,7 @@ means and norms are those of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeAlias, TypeGuard, cast
 
 import torch
@@ -15,6 +15,11 @@ from torch import Tensor
 
 Reach: TypeAlias = Literal["element", "tensor", "matrix"]
 """How far one output element looks: at itself alone, at numbers of its whole tensor, or at every element of it, by products."""
+
+
+def farthest(reaches: Iterable[Reach]) -> Reach:
+    """The one that covers all of them."""
+    return max(reaches, key=("element", "tensor", "matrix").index)
 
 
 def local(x: Any) -> Tensor:
