@@ -44,6 +44,11 @@ WALKERS: dict[str, tuple[str, dict[str, Any]]] = {
     "AdamW": ("adamw", {}),
     "AdamW, cautious": ("adamw", {"cautious": True}),
     "NAdam": ("nadam", {}),
+    "MARS": ("mars", {"optimize_1d": True}),
+    "SAVEUS": ("saveus", {}),
+    "ExMachina": ("exmachina", {}),
+    "DOPE": ("dope", {}),
+    "DOPE, tuned": ("dope", {"preset": "tuned"}),
     "LBFGS": ("lbfgs", {"max_iter": 1, "line_search_fn": "strong_wolfe"}),
 }
 ALWAYS = ("SGD", "AdamW")
@@ -55,6 +60,10 @@ PICTURES = {
     "adam": ("Adam",),
     "adamw": ("AdamW, cautious",),
     "nadam": ("NAdam",),
+    "mars": ("MARS",),
+    "saveus": ("SAVEUS",),
+    "exmachina": ("ExMachina",),
+    "dope": ("DOPE", "DOPE, tuned"),
     "lbfgs": ("LBFGS",),
 }
 OVERVIEW = ("sgd", "adagrad", "rmsprop", "adadelta", "adam", "nadam")

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, fx
-from torch._inductor import standalone_compile
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -39,6 +38,8 @@ class Kernel:
     """
 
     def __init__(self, pipeline: Pipeline, sets: list[Operands], names: list[str], numbers: Numbers) -> None:
+        from torch._inductor import standalone_compile  # takes a second to import
+
         def step(sets: list[Operands], leaves: list[Tensor]) -> None:
             h = numbers.rebuild(leaves)
             for p, g, *rest in sets:

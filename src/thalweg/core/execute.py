@@ -77,8 +77,8 @@ def _arrange(bucket: Bucket, grads: list[Tensor], h: dict[str, Any]) -> None:
     try:
         for call in bucket.calls:
             sets = call.operands(grads)
-            # torch.compile makes a kernel each for lengths 0 and 1, and rows of 2 have no spread: those run as they are.
-            if all(min(p.shape, default=0) > 2 for p, *_ in sets):
+            # Kernels are compiled for lengths above 1 and 31-bit indices; rows of 2 have no spread: those run as they are.
+            if all(min(p.shape, default=0) > 2 and p.numel() < 1 << 31 for p, *_ in sets):
                 call.kernel = kernel_for(bucket.pipeline, sets, list(bucket.state), bucket.numbers)
                 wanted[call] = call.kernel.scratch(list(chain.from_iterable(sets)))
     except TorchDynamoException as error:
