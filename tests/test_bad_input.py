@@ -49,6 +49,7 @@ MAYBE = ("eps_floor", "clip_power")
 PAIRS = ("betas", "betas_1d")
 FLAGS = (
     "amsgrad",
+    "diagnostics",
     "centered",
     "cautious",
     "maximize",
