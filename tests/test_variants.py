@@ -193,7 +193,7 @@ def test_fewer_states_where_fewer_ideas_are_used() -> None:
 def test_a_preset_fills_what_was_left_at_the_seeds_values() -> None:
     p = [nn.Parameter(torch.ones(3, 2))]
     group = thalweg.DOPE(p, preset="tuned", momentum_beta=0.95, weight_decay=0.1).param_groups[0]
-    assert (group["lr"], group["power"], group["diff_mult"], group["cautious"]) == (3.5e-3, 0.75, 0.0, False)
+    assert (group["lr"], group["power"], group["diff_mult"], group["cautious"]) == (1.5e-3, 0.75, 0.0, False)
     assert (group["momentum_beta"], group["weight_decay"], group["centralize"]) == (0.95, 0.1, 0.5)
     assert thalweg.DOPE(p, preset="tuned", cautious=True).param_groups[0]["cautious"] is True
     seed = thalweg.DOPE(p).param_groups[0]

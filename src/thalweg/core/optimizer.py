@@ -63,6 +63,7 @@ class Optimizer(torch.optim.Optimizer):
         ]
         refuse_unknown(owner, misspelt, self.defaults)  # any other name is the user's own, as torch allows
         self._check(self.defaults | param_group)
+        self.advise(self.defaults | param_group)
         if not isinstance(params := param_group["params"], Tensor | set):  # torch refuses sets, which have no order
             param_group["params"] = listed = list(params)
             if len(set(map(id, _tensors(listed)))) < len(listed):
@@ -71,7 +72,10 @@ class Optimizer(torch.optim.Optimizer):
         self._plan, self._measured = Plan(), []
 
     def check_group(self, group: Group) -> None:
-        """Conditions between the hyperparameters of a group, each of which is of its kind: a subclass raises, or warns."""
+        """Raise for hyperparameters that do not go together, each of which is of its kind."""
+
+    def advise(self, group: Group) -> None:
+        """Warn of values that are allowed and known to be unsafe."""
 
     def _check(self, group: Group) -> None:
         check(type(self).__name__, self.rule_of(group), group)

@@ -55,6 +55,8 @@ def apply(reach: Reach, function: Callable[..., Any], x: Any, *args: Any, **kwar
     """
     if not is_sharded(x):
         return function(x, *args, **kwargs)
+    if reach != "element" and any(cut.is_shard() and x.shape[cut.dim] == 1 for cut in x.placements):
+        return _on_every_process(function, x, *args, **kwargs)
     if reach != "element":
         result = function(x, *args, **kwargs)
         pair = cast("tuple[Any, ...]", result)
@@ -64,6 +66,18 @@ def apply(reach: Reach, function: Callable[..., Any], x: Any, *args: Any, **kwar
     part = function(local(x), *map(local, args), **{name: local(y) for name, y in kwargs.items()})
     mesh, placements = x.device_mesh, x.placements
     return DTensor.from_local(part, mesh, placements, run_check=False, shape=x.shape, stride=x.stride())
+
+
+def _on_every_process(function: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
+    """The same for a dimension of 1 that is shared out, of whose placement DTensor's own operations lose track."""
+    wholes = {name: whole(y) for name, y in kwargs.items()}
+    whole_x = whole(x)
+    result = function(whole_x, *map(whole, args), **wholes)
+    for y, full in ((x, whole_x), *((y, wholes[name]) for name, y in kwargs.items() if is_sharded(y))):
+        local(y).copy_(local(spread(full, y)))  # what the function did in place
+    if isinstance(result, tuple):
+        return tuple(spread(r, x) for r in cast("tuple[Any, ...]", result))
+    return x if result is whole_x else spread(result, x)
 
 
 def spread(x: Any, like: Any) -> Any:

@@ -139,11 +139,11 @@ class SAVEUS(Optimizer, rule={"stable": saveus, "published": published, "equatio
         shared = dict(centralize=centralization, normalize=normalization)
         super().__init__(params, own | {"variant": variant}, cast(Options, shared | options))
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    def advise(self, group: dict[str, Any]) -> None:
         """Warns of a variant that is unsafe at any values."""
         if group["variant"] == "equations":
             warnings.warn(
                 "SAVEUS: variant='equations' divides by the root of v twice: its steps grow without bound as the gradient"
                 ' shrinks, and a gradient of zero makes NaN; variant="stable" does not.',
-                stacklevel=5,
+                stacklevel=4,
             )

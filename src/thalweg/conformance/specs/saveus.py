@@ -136,4 +136,12 @@ SPECS = [
         {"b1": 0.5, "b2": 0.9, "amp": 0.5, "cen": 1.0, "norm": 1.0},
         NEAR_ZERO,
     ),
+    Spec(
+        "saveus",
+        PrintedSAVEUS,
+        1e-4,
+        {"variant": "equations", "eps": 1e-3, "amp_fac": 5.0, "centralization": 0.0, "normalization": 0.0},
+        {"eps": 1e-3, "amp": 5.0, "cen": 0.0, "norm": 0.0},
+        NEAR_ZERO,
+    ),
 ]
