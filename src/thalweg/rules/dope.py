@@ -240,7 +240,8 @@ class DOPE(
             without bias correction or bound, which leaves the finite numbers within tens of steps.
         preset: ``"seed"``, the document's values; ``"tuned"``: what is left at them becomes ``lr=1.5e-3``,
             ``betas=(0.999, 0.999)``, ``momentum_beta=0.9``, ``momentum_lambda=0.1``, ``diff_mult=0``, ``power=0.75``,
-            ``gamma=0`` and ``cautious=False``, which did best in the ablation and keep 8 bytes a parameter; that lr is of its largest network.
+            ``gamma=0`` and ``cautious=False``, which did best in the ablation and keep 8 bytes a parameter; the lr is that
+            of its largest network.
         options: see ``thalweg.Options``.
     """
 
