@@ -53,7 +53,7 @@ def test_eight_learning_rates_leave_no_wide_gap() -> None:
     assert np.diff(logs).max() < 1.5 * LR_DECADES / 8
 
 
-@pytest.mark.parametrize("name", ["momentum", "nesterov", "adamw", "rmsprop", "mars", "saveus", "exmachina", "dope"])
+@pytest.mark.parametrize("name", ["momentum", "nesterov", "adamw", "rmsprop", "mars", "saveus", "dope", "dope_tuned"])
 def test_optimizers_get_the_same_points_of_the_unit_cube(name: str) -> None:
     def unit(entry: Entry) -> list[float]:
         found = entry.space["lr"]
@@ -67,6 +67,12 @@ def test_what_an_entry_fixes_is_the_class_own_default(name: str) -> None:
     params = [torch.zeros(3, requires_grad=True)]
     entered, plain = (thalweg.create(name, params, **kw) for kw in (ENTRIES[name].keywords({}), {}))
     assert entered.defaults == plain.defaults
+
+
+def test_dope_tuned_is_the_preset() -> None:
+    params = [torch.zeros(3, requires_grad=True)]
+    entered = thalweg.create("dope", params, **ENTRIES["dope_tuned"].keywords({"lr": 0.01}))
+    assert entered.defaults == thalweg.DOPE(params, lr=0.01, preset="tuned").defaults
 
 
 def test_adamw_clip_differs_from_adamw_by_its_clip_alone() -> None:

@@ -163,6 +163,12 @@ _ENTRIES = [
         space={"lr": ADAM_LR, "momentum_beta": FISHER_MOMENTUM, "eps": EPS},
     ),
     Entry(
+        name="dope_tuned",
+        rule="dope",
+        fixed={"preset": "tuned", "momentum_beta": 0.9, "eps": 1e-6},
+        space={"lr": ADAM_LR, "momentum_beta": MOMENTUM, "eps": EPS},
+    ),
+    Entry(
         name="lbfgs",
         rule="lbfgs",
         fixed={"max_iter": 4, "history_size": 10},
