@@ -27,11 +27,17 @@ def sharded(cases: Sequence[Case]) -> list[float]:
 
 def in_two_processes(work: Callable[..., Any], *args: Any) -> list[Any]:
     """What ``work(rank, …)`` returns on each of two gloo processes on the CPU, whose default dtype is float64."""
+    from torch.multiprocessing.spawn import ProcessExitedException
     from torch.multiprocessing.spawn import spawn  # pyright: ignore[reportUnknownVariableType]  # torch leaves its types out
 
     with tempfile.TemporaryDirectory() as folder:
-        spawn(_process, args=(work, folder, *args), nprocs=2)
-        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2)]
+        results = [Path(folder) / f"{rank}.pt" for rank in range(2)]
+        try:
+            spawn(_process, args=(work, folder, *args), nprocs=2)
+        except ProcessExitedException:
+            if not all(result.exists() for result in results):  # else the work was done: gloo may abort on the way out
+                raise
+        return [torch.load(result, weights_only=True) for result in results]
 
 
 def _process(rank: int, work: Callable[..., Any], folder: str, *args: Any) -> None:
@@ -41,7 +47,9 @@ def _process(rank: int, work: Callable[..., Any], folder: str, *args: Any) -> No
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     with double_by_default():
-        torch.save(work(rank, *args), Path(folder) / f"{rank}.pt")
+        result = work(rank, *args)
+    torch.save(result, Path(folder) / f"{rank}.part")
+    os.replace(Path(folder) / f"{rank}.part", Path(folder) / f"{rank}.pt")
     dist.barrier()
     os._exit(0)  # leaving as usual, gloo's threads now and then abort while Python shuts down
 
