@@ -27,8 +27,10 @@ def sharded(cases: Sequence[Case]) -> list[float]:
 
 def in_two_processes(work: Callable[..., Any], *args: Any) -> list[Any]:
     """What ``work(rank, …)`` returns on each of two gloo processes on the CPU, whose default dtype is float64."""
-    from torch.multiprocessing.spawn import ProcessExitedException
-    from torch.multiprocessing.spawn import spawn  # pyright: ignore[reportUnknownVariableType]  # torch leaves its types out
+    from torch.multiprocessing.spawn import (
+        ProcessExitedException,
+        spawn,  # pyright: ignore[reportUnknownVariableType]  # torch leaves its types out
+    )
 
     with tempfile.TemporaryDirectory() as folder:
         results = [Path(folder) / f"{rank}.pt" for rank in range(2)]
