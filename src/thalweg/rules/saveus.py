@@ -92,7 +92,7 @@ def equations(
     m = exp_avg.lerp_(g, 1 - b1)
     h = g + m * amp_fac
     root = (exp_avg_sq.lerp_(h * h, 1 - b2) / (1 - b2**t)).sqrt()
-    return h / root / (root + eps)
+    return h / torch.clamp(root, min=torch.finfo(root.dtype).tiny) / (root + eps)  # 0 where the printed form is 0/0
 
 
 class SAVEUS(Optimizer, rule={"stable": saveus, "published": published, "equations": equations}):
@@ -144,6 +144,6 @@ class SAVEUS(Optimizer, rule={"stable": saveus, "published": published, "equatio
         if group["variant"] == "equations":
             warnings.warn(
                 "SAVEUS: variant='equations' divides by the root of v twice: its steps grow without bound as the gradient"
-                ' shrinks, and a gradient of zero makes NaN; variant="stable" does not.',
+                ' shrinks; those of variant="stable" do not.',
                 stacklevel=4,
             )
