@@ -96,7 +96,7 @@ def recompiles(optimizer: Optimizer) -> int:
 def _graphs() -> int:
     from torch._dynamo.utils import counters
 
-    return int(counters["aot_autograd"]["total"])
+    return int(counters["stats"]["unique_graphs"] + counters["aot_autograd"]["total"])
 
 
 def _main() -> None:
