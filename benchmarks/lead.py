@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from ablation import by_seed, losses, part_reaching, say_loss_difference, say_ratio, table
+from ablation import PLAIN, TUNED, by_seed, losses, part_reaching, say_loss_difference, say_ratio, table
 
 from thalweg.lab.analysis import Analysis, Cell, Run
-from thalweg.lab.contract import FIRST_FINAL_SEED, Contract, EntryTerms, TaskTerms
+from thalweg.lab.contract import FIRST_FINAL_SEED, Contract, EntryTerms, task_terms
 from thalweg.lab.environment import environment
 from thalweg.lab.models import GPT
 from thalweg.lab.run import train
@@ -34,16 +34,7 @@ FRESH = range(FIRST_FINAL_SEED, FIRST_FINAL_SEED + 4)
 MOST_RATES = 6
 """While the best learning rate is the lowest or the highest tried, a further one is tried, up to so many."""
 
-SHORT: dict[str, Value] = {
-    "betas": (0.999, 0.999),
-    "momentum_beta": 0.9,
-    "momentum_lambda": 0.1,
-    "gamma": 0.0,
-    "centralization": 0.0,
-    "normalization": 0.0,
-    "cautious": True,
-}
-PLAIN: dict[str, Value] = {"centralization": 0.0, "normalization": 0.0}
+SHORT = TUNED | PLAIN
 
 
 @dataclass(frozen=True)
@@ -87,28 +78,12 @@ def enlarged() -> Task:
     )
 
 
-def terms(task: Task, steps: int) -> TaskTerms:
-    """What a contract says about the task at a budget."""
-    return TaskTerms(
-        name=task.name,
-        summary=task.summary,
-        data_hash=task.data_hash,
-        parameters=sum(parameter.numel() for parameter in task.model(0).parameters()),
-        batch_size=task.batch_size,
-        budget=steps,
-        metric=task.metric.name,
-        unit=task.metric.unit,
-        better=task.metric.better,
-        margin=task.metric.margin,
-    )
-
-
 def contract(form: Form, rate: float, steps: int, tuning: Sequence[int], final: Sequence[int]) -> Contract:
     """A study of one form at one learning rate and budget; the warm-up is always `WARMUP` steps."""
     entry = Entry(name=form.name, rule=form.rule, fixed=form.fixed, space={}, schedule=Schedule(warmup=WARMUP / steps))
     return Contract(
         suite="lead",
-        tasks=[terms(enlarged(), steps)],
+        tasks=[task_terms(enlarged()).model_copy(update={"budget": steps})],
         optimizers=[EntryTerms(entry=entry, points=[{"lr": rate}])],
         trials=1,
         tuning_seeds=list(tuning),

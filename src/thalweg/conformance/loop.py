@@ -56,7 +56,7 @@ class Loop(torch.optim.Optimizer):
         self.lr, self.h, self.t = lr, h, 0
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """One step."""
         self.t += 1
         for group in self.param_groups:

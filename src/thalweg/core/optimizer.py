@@ -62,8 +62,9 @@ class Optimizer(torch.optim.Optimizer):
             n for n in param_group if n not in self.defaults and get_close_matches(n, self.defaults, cutoff=0.8)
         ]
         refuse_unknown(owner, misspelt, self.defaults)  # any other name is the user's own, as torch allows
-        self._check(self.defaults | param_group)
-        self.advise(self.defaults | param_group)
+        group = self.defaults | param_group
+        self._check(group)
+        self.advise(group)
         if not isinstance(params := param_group["params"], Tensor | set):  # torch refuses sets, which have no order
             param_group["params"] = listed = list(params)
             if len(set(map(id, _tensors(listed)))) < len(listed):

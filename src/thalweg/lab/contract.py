@@ -8,7 +8,7 @@ from typing import Literal
 from thalweg.lab.errors import UserError
 from thalweg.lab.plain import brief, differences
 from thalweg.lab.space import Entry, Frozen, points
-from thalweg.lab.tasks import load_task
+from thalweg.lab.tasks import Task, load_task
 
 FIRST_FINAL_SEED = 1000
 """Final runs use the seeds from here on, tuning runs those from 0 on: no seed serves both."""
@@ -93,7 +93,7 @@ def draw_up(suite: str, tasks: list[str], entries: list[Entry], trials: int, see
     """
     return Contract(
         suite=suite,
-        tasks=[_task_terms(name) for name in tasks],
+        tasks=[task_terms(load_task(name)) for name in tasks],
         optimizers=[EntryTerms(entry=entry, points=points(entry, trials)) for entry in entries],
         trials=trials,
         tuning_seeds=[0],
@@ -101,8 +101,8 @@ def draw_up(suite: str, tasks: list[str], entries: list[Entry], trials: int, see
     )
 
 
-def _task_terms(name: str) -> TaskTerms:
-    task = load_task(name)
+def task_terms(task: Task) -> TaskTerms:
+    """What a contract says about a task."""
     return TaskTerms(
         name=task.name,
         summary=task.summary,

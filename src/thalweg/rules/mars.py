@@ -157,7 +157,7 @@ class MARS(
         asked = [n for n in ("clip", "centralize", "normalize", "mars") if group[n]]
         if group["exact"] and (asked or (group["decay"] == "l2" and group["weight_decay"])):
             raise ValueError(
-                f"MARS: exact=True compares two gradients as they are; {asked[0] if asked else 'decay'!s} must be left out."
+                f"MARS: exact=True compares two gradients as they are; {asked[0] if asked else 'decay'} must be left out."
             )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
