@@ -11,9 +11,11 @@ from thalweg.rules.adam import Adam, AdamW
 from thalweg.rules.dope import DOPE
 from thalweg.rules.exmachina import ExMachina
 from thalweg.rules.mars import MARS
+from thalweg.rules.muon import Muon
 from thalweg.rules.nadam import NAdam
 from thalweg.rules.rmsprop import RMSprop
 from thalweg.rules.saveus import SAVEUS
+from thalweg.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
 from thalweg.rules.sgd import SGD
 
 __all__ = [
@@ -26,10 +28,13 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "AdamWScheduleFree",
     "ExMachina",
+    "Muon",
     "NAdam",
     "Options",
     "RMSprop",
+    "SGDScheduleFree",
     "__version__",
     "create",
     "list_optimizers",

@@ -14,9 +14,11 @@ from thalweg.rules.adam import Adam, AdamW
 from thalweg.rules.dope import DOPE
 from thalweg.rules.exmachina import ExMachina
 from thalweg.rules.mars import MARS
+from thalweg.rules.muon import Muon
 from thalweg.rules.nadam import NAdam
 from thalweg.rules.rmsprop import RMSprop
 from thalweg.rules.saveus import SAVEUS
+from thalweg.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
 from thalweg.rules.sgd import SGD
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -27,6 +29,9 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
     "nadam": NAdam,
+    "sgd_schedule_free": SGDScheduleFree,
+    "adamw_schedule_free": AdamWScheduleFree,
+    "muon": Muon,
     "saveus": SAVEUS,
     "mars": MARS,
     "exmachina": ExMachina,

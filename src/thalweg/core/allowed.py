@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from torch import Tensor
 
@@ -69,6 +69,16 @@ class Pair:
             raise ValueError(f"{what}={value!r} must be 2 numbers.")
         self.first.check(f"{what}[0]", value[0])
         self.second.check(f"{what}[1]", value[1])
+
+
+@dataclass(frozen=True)
+class Wholes:
+    """Whole numbers above zero, any number of them."""
+
+    def check(self, what: str, value: Any) -> None:
+        """Raise unless ``value`` is a tuple or list of them."""
+        if not isinstance(value, tuple | list) or not all(type(n) is int and n > 0 for n in cast("list[Any]", value)):
+            raise ValueError(f"{what}={value!r} must be a tuple of whole numbers above zero.")
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from thalweg.core import pipeline, strategy
-from thalweg.core.gradient import mars_beta
+from thalweg.core import average, pipeline, strategy
+from thalweg.core.gradient import momentum_of
 from thalweg.core.names import describe, without_wrappers
 from thalweg.core.options import OPTION_NUMBERS, clip_bound
 from thalweg.core.pipeline import Pipeline
-from thalweg.core.rule import Group, Rule, Scalar, State
+from thalweg.core.rule import Group, Recurrence, Rule, Scalar, State
 from thalweg.core.sharding import first_element, is_sharded, local, placement, spread
 
 
@@ -24,6 +24,7 @@ from thalweg.core.sharding import first_element, is_sharded, local, placement, s
 class Counter:
     """A number in the state of every member of a bucket: one 0-D tensor, read from memory only if others wrote it."""
 
+    recurrence: Recurrence
     tensor: Tensor
     _value: float = 0.0
     _version: int = -1  # of the tensor's memory when the value was taken
@@ -77,7 +78,8 @@ class Bucket:
         """This step's numbers by name: floats; a tensor only where it lives on an accelerator, as ``shared`` ones do."""
         names = (n for n in self.pipeline.numbers if n not in self.counters)
         h = {name: _number(self.group[name]) for name in (*names, *OPTION_NUMBERS)}
-        h["mars_beta"] = _number(mars_beta(self.group))
+        h |= {name: _number(value) for name, value in average.numbers(self.group).items()}
+        h["mars_beta"] = _number(momentum_of(self.group))
         if self.group["clip"] is not None:
             h["clip"] = clip_bound(self.group["clip"])
         device = self.local[0].device
@@ -90,9 +92,8 @@ class Bucket:
         """
         flag = h["all_finite"] if self.pipeline.guarded else None
         t = 1 + self.counters["step"].read(flag)
-        for name, recurrence in self.pipeline.rule.counters.items():
-            counter = self.counters[name]
-            h[name] = recurrence.advance(counter.read(flag), t, **h)
+        for name, counter in self.counters.items():
+            h[name] = counter.recurrence.advance(counter.read(flag), t, **h)
             counter.write(h[name], flag)
 
 
@@ -116,11 +117,11 @@ class Plan:
         static = [group[name] for group in groups for name in rule_of(group).static]
         if [*static, *self._fingerprint(groups, active, state)] != self._key:
             for i, group in enumerate(groups):
+                numbers = pipeline.counters(rule_of(group), group)
                 for j, p in enumerate(group["params"]):
                     if p.grad is not None:
-                        _refuse_unsupported(
-                            partial(describe, groups, i, j), p, p.grad, state.get(p, {}), rule_of(group)
-                        )
+                        kept = {n: s for n, s in state.get(p, {}).items() if n not in numbers}
+                        _refuse_unsupported(partial(describe, groups, i, j), p, p.grad, kept)
             self.buckets = list(_sort(groups, active, state, rule_of))
             self._key = [*static, *self._fingerprint(groups, active, state)]
         return self.buckets
@@ -146,10 +147,11 @@ def _sort(
     lanes = _lanes(groups)
     for group, members in zip(groups, active, strict=True):
         rule = rule_of(group)
+        kinds, recurrences = pipeline.tensors(rule, group), pipeline.counters(rule, group)
         sorted_: dict[Any, list[Tensor]] = {}
         for p in members:
             made = pipeline.build(rule, group, p.dtype)
-            history = tuple(float(state[p].get(name, r.start)) for name, r in rule.counters.items())
+            history = tuple(float(state[p].get(name, r.start)) for name, r in recurrences.items())
             as_whole = is_sharded(p) and made.reach != "element"
             layout = "sharded" if as_whole else strategy.layout(local(p), made.reach)
             sorted_.setdefault((made, p.device, p.dtype, placement(p), layout, history), []).append(p)
@@ -159,10 +161,9 @@ def _sort(
             run, reason = strategy.choose(
                 group["run"], device.type, sum(p.numel() for p in parts), layout, made.reach, one_pass=made.one_pass
             )
-            kinds = pipeline.tensors(rule, group)
             counters = {
-                name: Counter(torch.tensor(value, dtype=r.dtype, device=device if made.guarded else "cpu"))
-                for (name, r), value in zip(rule.counters.items(), history, strict=True)
+                name: Counter(r, torch.tensor(value, dtype=r.dtype, device=device if made.guarded else "cpu"))
+                for (name, r), value in zip(recurrences.items(), history, strict=True)
             }
             for p in params:
                 state[p] |= {
@@ -209,7 +210,7 @@ def _adopt(kind: State, s: Tensor | None, p: Tensor, group: Group, dtype: torch.
     return fresh if s is None else fresh.copy_(s)
 
 
-def _refuse_unsupported(name: Callable[[], str], p: Tensor, g: Tensor, own: dict[str, Tensor], rule: Rule) -> None:
+def _refuse_unsupported(name: Callable[[], str], p: Tensor, g: Tensor, kept: dict[str, Tensor]) -> None:
     for what, x in (("gradient", g), ("parameter", p)):
         if x.layout != torch.strided:
             raise TypeError(f"the {what} of {name()} is sparse ({x.layout}); pass it dense: grad.to_dense().")
@@ -217,7 +218,7 @@ def _refuse_unsupported(name: Callable[[], str], p: Tensor, g: Tensor, own: dict
             raise TypeError(f"the {what} of {name()} is {x.dtype}; only real floating-point is supported.")
     if g.device != p.device:
         raise ValueError(f"the gradient of {name()} is on {g.device}, the parameter on {p.device}; move it there.")
-    for what, x in {"gradient": g, **{n: s for n, s in own.items() if n not in rule.counters}}.items():
+    for what, x in {"gradient": g, **kept}.items():
         if x.shape != p.shape:
             raise ValueError(
                 f"the {what} of {name()} has shape {tuple(x.shape)}, the parameter {tuple(p.shape)}; a parameter that was"

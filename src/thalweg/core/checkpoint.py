@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from thalweg.core import pipeline, precision
+from thalweg.core import evaluation, pipeline, precision
 from thalweg.core.names import describe, without_wrappers
 from thalweg.core.rule import Group, Recurrence, Rule
 from thalweg.core.sharding import spread, whole
@@ -26,7 +26,9 @@ _DECOUPLED = "decoupled_weight_decay"  # torch's word for decay="decoupled"
 
 def saved(packed: dict[str, Any], rule_of: Callable[[Group], Rule]) -> dict[str, Any]:
     """What torch packs, for any reader: counters, which parameters share in memory, given to each as its own tensor."""
-    counters = {i: rule_of(group).counters for group in packed["param_groups"] for i in group["params"]}
+    counters = {
+        i: pipeline.counters(rule_of(group), group) for group in packed["param_groups"] for i in group["params"]
+    }
     own = {i: {n: s[n].clone() for n in counters[i] if n in s} for i, s in packed["state"].items()}
     groups = [group | {_DECOUPLED: group["decay"] == "decoupled"} for group in packed["param_groups"]]
     return packed | {"state": {i: s | own[i] for i, s in packed["state"].items()}, "param_groups": groups}
@@ -52,6 +54,11 @@ def fitted(
     new_groups: list[Group] = []
     new_state: dict[Tensor, dict[str, Tensor]] = {}
     for number, (group, their_group, ids) in enumerate(pairs):
+        if their_group.get("optimizer") not in (None, group.get("optimizer")):
+            raise ValueError(
+                f"{owner}: group {number} follows {group.get('optimizer', owner)}; it was saved under"
+                f" {their_group['optimizer']}."
+            )
         new_groups.append(_merged(group, their_group))
         rule = rule_of(new_groups[-1])
         check(new_groups[-1])
@@ -151,15 +158,16 @@ def _state_of(what: str, rule: Rule, group: Group, p: Tensor, theirs: Any) -> di
     own = {n: s for n, s in cast("Mapping[str, Any]", theirs).items() if s is not None}
     if not own:
         return {}
-    tensors = rule.tensors | pipeline.tensors(rule, group)
-    needed = {*pipeline.tensors(rule, group), *(n for n, r in rule.counters.items() if r.absent is None)}
-    known = tensors.keys() | rule.counters.keys()
+    kept = pipeline.tensors(rule, group) | evaluation.kept(group)
+    tensors, numbers = rule.tensors | kept, pipeline.counters(rule, group)
+    needed = {*kept, *(n for n, r in numbers.items() if r.absent is None)}
+    known = tensors.keys() | numbers.keys()
     if own.keys() - known or needed - own.keys():
         raise ValueError(
             f"{what} was saved as {_listed(own, most=9)}; with these hyperparameters it needs"
             f" {_listed(sorted(needed), most=9)}. It is of another rule, or not complete."
         )
-    counters = {n: _counter(f"{what}: {n}", r, own.get(n, r.absent)) for n, r in rule.counters.items()}
+    counters = {n: _counter(f"{what}: {n}", r, own.get(n, r.absent)) for n, r in numbers.items()}
     return {n: _tensor(f"{what}: {n}", p, own[n]) for n in tensors if n in own} | counters
 
 

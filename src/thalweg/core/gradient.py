@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from thalweg.core import parts
-from thalweg.core.rule import Group, State, zeros
+from thalweg.core.rule import Group, zeros
 from thalweg.core.station import Station, station
 
 
@@ -109,13 +109,8 @@ def stations(group: Group) -> tuple[Station, ...]:
     return tuple(chosen)
 
 
-def state(group: Group) -> dict[str, State]:
-    """The tensors that this group's options keep from step to step."""
-    return {name: kind for station in stations(group) for name, kind in station.state}
-
-
-def mars_beta(group: Group) -> Any:
-    """The β of MARS's factor: the decay rate of the rule's own momentum; 0.9 for a rule without."""
+def momentum_of(group: Group) -> Any:
+    """The decay rate of the rule's own momentum, which MARS and schedule-free averaging take for theirs; else 0.9."""
     return group["betas"][0] if "betas" in group else group.get("momentum") or 0.9
 
 

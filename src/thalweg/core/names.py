@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
+
+from torch import Tensor
 
 from thalweg.core.rule import Group
 
@@ -12,6 +15,15 @@ _WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoi
 def without_wrappers(name: str) -> str:
     """A parameter's name without what DDP, torch.compile, FSDP and checkpointing put into it."""
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def named(params: Any) -> list[tuple[str, Tensor]]:
+    """The tensors of a group's ``params`` as they may be given, each with what to call it."""
+    listed: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+    given = [
+        cast("tuple[Any, ...]", e) if isinstance(e, tuple) else (f"parameter {i}", e) for i, e in enumerate(listed)
+    ]
+    return [(str(name), p) for name, *rest in given for p in rest if isinstance(p, Tensor)]
 
 
 def describe(groups: Sequence[Group], group: int, position: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from thalweg.core.sharding import largest_over, local, placement, whole
+from thalweg.core.sharding import local, over_processes, placement, whole
 from thalweg.core.tensorlist import foreach
 
 
@@ -39,5 +39,5 @@ def all_finite(grads: list[Tensor]) -> Tensor:
     meshes: dict[Any, list[Tensor]] = {}
     for g in grads:
         meshes.setdefault(placement(g), []).append(local(g))
-    largest = [largest_over(where, global_norm(members, torch.inf)) for where, members in meshes.items()]
+    largest = [over_processes("max", where, global_norm(members, torch.inf)) for where, members in meshes.items()]
     return torch.isfinite(torch.stack([x.to(largest[0].device, non_blocking=True) for x in largest])).all()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, ClassVar, Unpack, cast, overload
+from typing import Any, ClassVar, Unpack, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from thalweg.core import checkpoint, diagnostics, execute, nonfinite
+from thalweg.core import checkpoint, diagnostics, evaluation, execute, nonfinite
 from thalweg.core.allowed import Choice
 from thalweg.core.buckets import Plan
 from thalweg.core.gradient import clip_kind
-from thalweg.core.names import describe
+from thalweg.core.names import describe, named
 from thalweg.core.options import DEFAULTS, Options, check, refuse_unknown
 from thalweg.core.rule import Group, Rule
 
@@ -32,6 +33,9 @@ class Optimizer(torch.optim.Optimizer):
     aliases: ClassVar[
         dict[str, str]
     ] = {}  # names that arguments have in a rule's source, and what they are called here
+    evaluates_itself: ClassVar[
+        dict[str, Any]
+    ] = {}  # hyperparameters whose value makes step() evaluate the closure itself
 
     def __init_subclass__(
         cls, *, rule: Rule | Mapping[str, Rule] | None = None, **option_defaults: Unpack[Options]
@@ -45,12 +49,21 @@ class Optimizer(torch.optim.Optimizer):
         refuse_unknown(type(self).__name__, options, [*hyperparameters, *self.option_defaults])
         super().__init__(params, hyperparameters | self.option_defaults | options)
 
+    @classmethod
+    def variant_of(cls, group: Group) -> Rule:
+        """The rule of a group of this class: the class's, or of its variants the one that the group names."""
+        if isinstance(cls.rule, Rule):
+            return cls.rule
+        Choice(tuple(cls.rule)).check(f"{cls.__name__}: variant", group["variant"])
+        return cls.rule[group["variant"]]
+
+    def class_of(self, group: Group) -> type[Optimizer]:
+        """The class whose rule a group follows: this one."""
+        return type(self)
+
     def rule_of(self, group: Group) -> Rule:
-        """The rule of a group: the class's, or of its variants the one that the group names."""
-        if isinstance(self.rule, Rule):
-            return self.rule
-        Choice(tuple(self.rule)).check(f"{type(self).__name__}: variant", group["variant"])
-        return self.rule[group["variant"]]
+        """The rule of a group."""
+        return self.class_of(group).variant_of(group)
 
     def add_param_group(self, param_group: Group) -> None:
         """Add parameters with hyperparameters of their own; nothing is added if any of them is not allowed."""
@@ -62,38 +75,80 @@ class Optimizer(torch.optim.Optimizer):
             n for n in param_group if n not in self.defaults and get_close_matches(n, self.defaults, cutoff=0.8)
         ]
         refuse_unknown(owner, misspelt, self.defaults)  # any other name is the user's own, as torch allows
+        if not isinstance(params := param_group["params"], Tensor | set):  # torch refuses sets, which have no order
+            param_group["params"] = list(params)
         group = self.defaults | param_group
         self._check(group)
-        self.advise(group)
-        if not isinstance(params := param_group["params"], Tensor | set):  # torch refuses sets, which have no order
-            param_group["params"] = listed = list(params)
-            if len(set(map(id, _tensors(listed)))) < len(listed):
-                raise ValueError(f"{owner}: a parameter group lists a parameter twice; give each once.")
+        if len({id(p) for _, p in named(group["params"])}) < len(named(group["params"])):
+            raise ValueError(f"{owner}: a parameter group lists a parameter twice; give each once.")
+        self.class_of(group).advise(group)
         super().add_param_group(param_group)
-        self._plan, self._measured = Plan(), []
+        self._forget()
 
-    def check_group(self, group: Group) -> None:
+    @classmethod
+    def check_group(cls, group: Group) -> None:
         """Raise for hyperparameters that do not go together, each of which is of its kind."""
 
-    def advise(self, group: Group) -> None:
+    @classmethod
+    def advise(cls, group: Group) -> None:
         """Warn of values that are allowed and known to be unsafe."""
 
     def _check(self, group: Group) -> None:
-        check(type(self).__name__, self.rule_of(group), group)
-        self.check_group(group)
+        cls = self.class_of(group)
+        check(cls.__name__, cls.variant_of(group), group)
+        cls.check_group(group)
+
+    def _forget(self) -> None:
+        """Drop what was made from groups and state as they were."""
+        self._plan, self._measured, self._loaded = Plan(), [], list[evaluation.Belongs]()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore, with today's defaults for options that the saved groups do not know."""
         super().__setstate__(state)
-        self._plan, self._measured = Plan(), []
+        self._forget()
         for group in self.param_groups:
-            for name, value in self.defaults.items():
+            for name, value in (self.class_of(group).option_defaults | self.defaults).items():
                 if name != "differentiable":  # which torch puts among the defaults of every optimizer that it restores
                     group.setdefault(name, value)
 
+    def train(self) -> None:
+        """Put the weights that steps train into the parameters; where no average is kept, they always are."""
+        self._switch(train=True)
+
+    def eval(self) -> None:
+        """Put the average of a group with ``average=…`` into its parameters, for evaluation or to save the final model."""
+        self._switch(train=False)
+
+    @contextmanager
+    def evaluation(self) -> Generator[None]:
+        """``with optimizer.evaluation():`` the parameters hold their averages; afterwards, what they held before."""
+        switched = [group for group in self.param_groups if group["train_mode"]]
+        self.eval()
+        try:
+            yield
+        finally:
+            for group in switched:
+                evaluation.switch(group, self.state, train=True)
+
+    @torch.no_grad()
+    def _switch(self, *, train: bool) -> None:
+        self._require_own_weights()
+        for group in self.param_groups:
+            evaluation.switch(group, self.state, train=train)
+
+    def _require_own_weights(self) -> None:
+        """The first time that the weights are used with a state that was loaded."""
+        if self._loaded:
+            evaluation.require(type(self).__name__, self._loaded)
+            self._loaded = []
+
+    @torch.no_grad()
     def state_dict(self) -> dict[str, Any]:
         """torch's state dict, which torch's optimizer of the same rule loads too."""
-        return checkpoint.saved(super().state_dict(), self.rule_of)
+        packed = super().state_dict()
+        pairs = zip(packed["param_groups"], self.param_groups, strict=True)
+        groups = [theirs | evaluation.checksums(group, self.state) for theirs, group in pairs]
+        return checkpoint.saved(packed | {"param_groups": groups}, self.rule_of)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue where a run of the same rule was saved, by this class or by torch's: bit for bit, if it was this one.
@@ -108,9 +163,12 @@ class Optimizer(torch.optim.Optimizer):
         """
         for hook in self._optimizer_load_state_dict_pre_hooks.values():
             state_dict = hook(self, state_dict) or state_dict  # pyright: ignore[reportArgumentType]
-        self.__setstate__(
-            checkpoint.fitted(type(self).__name__, self.rule_of, self._check, self.param_groups, state_dict)
-        )
+        owner = type(self).__name__
+        fitted = checkpoint.fitted(owner, self.rule_of, self._check, self.param_groups, state_dict)
+        belonging = list(evaluation.belonging(fitted["param_groups"]))
+        waiting = [one for one in belonging if not one.fits(owner)]  # the weights may be loaded after the state
+        self.__setstate__(fitted)
+        self._loaded = waiting
         for hook in self._optimizer_load_state_dict_post_hooks.values():
             hook(self)
 
@@ -129,6 +187,7 @@ class Optimizer(torch.optim.Optimizer):
             TypeError: a sparse or complex gradient.
             FloatingPointError: a NaN or infinite gradient under ``nonfinite="raise"``.  Nothing has changed in either case.
         """
+        self._require_training()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -174,6 +233,14 @@ class Optimizer(torch.optim.Optimizer):
             )
         return diagnostics.read(self._measured, self.param_groups)
 
+    def _require_training(self) -> None:
+        self._require_own_weights()
+        if any(group["average"] is not None and not group["train_mode"] for group in self.param_groups):
+            raise RuntimeError(
+                f"{type(self).__name__}: step() in evaluation mode, in which the parameters hold their average; call"
+                " optimizer.train() first, or evaluate in `with optimizer.evaluation():`.  Nothing was changed."
+            )
+
     def _raise_nonfinite(self) -> None:
         """Name the first parameter with a NaN or infinite gradient in a group that asked for it."""
         for i, group in enumerate(self.param_groups):
@@ -196,8 +263,3 @@ class Optimizer(torch.optim.Optimizer):
             for b in self._plan.buckets
         ]
         return "\n".join([super().__repr__(), *(lines or ["run: decided at the first step"])])
-
-
-def _tensors(params: list[Any]) -> list[Tensor]:
-    """The parameters of a list that may give their names."""
-    return [cast("tuple[str, Tensor]", p)[1] if isinstance(p, tuple) else p for p in params]

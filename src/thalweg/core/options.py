@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, TypedDict, cast, get_args
 
-from thalweg.core.allowed import Allowed, Choice, Range, flag, nonnegative, portion
+from thalweg.core.allowed import Allowed, Choice, Range, flag, fraction, nonnegative, portion
+from thalweg.core.average import beta_of, kind_of
 from thalweg.core.gradient import clip_bound
 from thalweg.core.rule import Group, Rule
 
@@ -15,6 +16,8 @@ Clip: TypeAlias = float | tuple[ClipKind, float]
 Decay: TypeAlias = Literal["decoupled", "l2", "cautious", "preconditioned"]
 Precision: TypeAlias = Literal["auto", "stochastic", "nearest"]
 Nonfinite: TypeAlias = Literal["propagate", "skip", "raise"]
+AverageKind: TypeAlias = Literal["schedule_free", "ema"]
+Average: TypeAlias = AverageKind | tuple[AverageKind, float]
 Run: TypeAlias = Literal["auto", "each", "foreach", "compiled"]
 
 
@@ -39,6 +42,14 @@ class OptionsButClip(TypedDict, total=False):
     """What a NaN or infinite gradient does."""
     mars: float
     """γ in g + γβ/(1−β)·(g − g_{t−1}); 0 is off."""
+    average: Average | None
+    """Average of the path, which ``eval()`` puts into the parameters: a kind, or a pair of kind and β."""
+    warmup_steps: int
+    """Schedule-free: steps over which the learning rate rises from zero."""
+    r: float
+    """Schedule-free: step t weighs tʳ in the average."""
+    weight_lr_power: float
+    """Schedule-free: and the largest learning rate so far to this power."""
     maximize: bool
     """Ascend."""
     run: Run
@@ -65,6 +76,11 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "nonfinite": "propagate",
     "mars": 0.0,
+    "average": None,
+    "warmup_steps": 0,
+    "r": 0.0,
+    "weight_lr_power": 2.0,
+    "train_mode": True,
     "maximize": False,
     "run": "auto",
     "diagnostics": False,
@@ -84,6 +100,10 @@ _ALLOWED: dict[str, Allowed] = {
     "seed": Range(0, 1 << 31, whole=True),
     "nonfinite": Choice(get_args(Nonfinite)),
     "mars": nonnegative,
+    "warmup_steps": Range(0, 1 << 31, whole=True),
+    "r": nonnegative,
+    "weight_lr_power": nonnegative,
+    "train_mode": flag,
     "maximize": flag,
     "run": Choice(get_args(Run)),
     "diagnostics": flag,
@@ -104,10 +124,32 @@ def check(owner: str, rule: Rule, group: Group) -> None:
             f"{owner}: decay='preconditioned' is for rules that have a preconditioner to give; {rule} has none."
         )
     if (clip := group["clip"]) is not None:
-        if isinstance(clip, tuple | list) and not (len(cast("list[Any]", clip)) == 2 and clip[0] in get_args(ClipKind)):
+        if isinstance(clip, tuple | list) and not _is_pair_of(clip, ClipKind):
             kinds = ", ".join(get_args(ClipKind))
             raise ValueError(f"{owner}: clip={clip!r} must be a number or a pair of one of {kinds} and a number.")
         nonnegative.check(f"{owner}: clip", clip_bound(clip))
+    _check_average(owner, group)
+
+
+def _check_average(owner: str, group: Group) -> None:
+    average = group["average"]
+    kinds = get_args(AverageKind)
+    if average is not None and average not in kinds and not _is_pair_of(average, AverageKind):
+        raise ValueError(
+            f"{owner}: average={average!r} must be None, one of {', '.join(map(repr, kinds))}, or a pair of one of them and β."
+        )
+    kind = kind_of(average)
+    if kind == "ema":
+        fraction.check(f"{owner}: β of average='ema'", beta_of(group))
+    if kind == "schedule_free":
+        Range(1e-6, 1.0, closed=True).check(f"{owner}: β of average='schedule_free'", beta_of(group))
+    elif idle := [n for n in ("warmup_steps", "r", "weight_lr_power") if group[n] != DEFAULTS[n]]:
+        raise ValueError(f"{owner}: {idle[0]}={group[idle[0]]!r} is for average='schedule_free'; this is {average!r}.")
+
+
+def _is_pair_of(value: Any, kind: Any) -> bool:
+    """Whether ``value`` is a pair that begins with a choice of a Literal."""
+    return isinstance(value, tuple | list) and len(cast("list[Any]", value)) == 2 and value[0] in get_args(kind)
 
 
 def left_to_stations(rule: Rule, group: Group) -> Group:

@@ -90,6 +90,11 @@ def agreement(u: Tensor, g: Tensor, floor: float = 1e-3) -> Tensor:
     return k / k.mean().clamp(min=floor)
 
 
+def moved(p: Tensor, u: Tensor, lr: Scalar) -> Tensor:
+    """p ← p − ηu, in place."""
+    return p.sub_(u * lr) if isinstance(lr, Tensor) else p.add_(u, alpha=-lr)
+
+
 def variance_reduced(g: Tensor, difference: Tensor, gamma: Scalar, beta: Scalar) -> Tensor:
     """g + γβ/(1−β) · Δ: MARS's correction by the change Δ of the gradient since the last step (arXiv:2411.10438, eq. 6)."""
     return g + difference * (gamma * beta / (1 - beta))
@@ -97,7 +102,7 @@ def variance_reduced(g: Tensor, difference: Tensor, gamma: Scalar, beta: Scalar)
 
 def amplified(t: Scalar, power: Scalar, cap: Scalar) -> Scalar:
     """min(t^λ, cap): the weight of the momentum, which grows with the steps."""
-    return -at_least(-(t**power), -cap)
+    return at_most(t**power, cap)
 
 
 def at_least(x: Scalar, low: Scalar) -> Scalar:
@@ -105,16 +110,6 @@ def at_least(x: Scalar, low: Scalar) -> Scalar:
     return torch.clamp(x, min=low) if isinstance(x, Tensor) else max(x, low)
 
 
-def orthogonalized(x: Tensor, eps: Scalar, steps: int = 5) -> Tensor:
-    """About UVᵀ for a matrix x = UΣVᵀ: its singular values brought near 1 (0.7 to 1.2) by Newton–Schulz steps.
-
-    X ← aX + (bG + cG²)X, G = XXᵀ; K. Jordan et al. 2024, "Muon".
-    """
-    a, b, c = 3.4445, -4.7750, 2.0315  # the steepest at zero of the quintics that stay near 1
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    x = x / ((x * x).sum().sqrt() + eps)
-    for _ in range(steps):
-        gram = torch.mm(x, x.T)
-        x = a * x + torch.mm(b * gram + c * torch.mm(gram, gram), x)
-    return x.T if tall else x
+def at_most(x: Scalar, high: Scalar) -> Scalar:
+    """min(x, high) of two numbers."""
+    return torch.clamp(x, max=high) if isinstance(x, Tensor) else min(x, high)

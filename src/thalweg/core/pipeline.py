@@ -14,7 +14,7 @@ import torch
 
 from thalweg.core import average, decay, gradient, precision, update
 from thalweg.core.options import left_to_stations
-from thalweg.core.rule import Group, Rule, Scalar, State
+from thalweg.core.rule import Group, Recurrence, Rule, Scalar, State, recurrences_of, tensors_of
 from thalweg.core.sharding import Reach, farthest, local
 from thalweg.core.station import Station
 
@@ -46,7 +46,7 @@ class Pipeline:
     def one_pass(self) -> bool:
         """Whether there is nothing to fuse: no state, no option, the gradient added as it is."""
         return not (self.rule.tensors.keys() - dict(self.switches)) and not (
-            self.gradient or self.update or self.decay or self.widens or self.guarded
+            self.gradient or self.update or self.decay or self.average.state or self.widens or self.guarded
         )
 
     def step(self, p: Any, g: Any, state: dict[str, Any], t: Scalar, h: dict[str, Any], lane: Any = None) -> None:
@@ -74,8 +74,9 @@ class Pipeline:
         u, tensors = (u[0], state | {"preconditioner": u[1]}) if self.rule.preconditions else (u, state)
         for station in self.update:
             u = station(u, raw, h, tensors)
-        for station in (*self.decay, self.average):
-            w = station(w, u, h, tensors)
+        for station in self.decay:
+            u = station(u, w, h, tensors)
+        w = self.average(w, u, h, tensors)
         p, w = local(p), local(w)  # rounding looks at single elements
 
         if self.guarded:
@@ -89,7 +90,17 @@ class Pipeline:
 def tensors(rule: Rule, group: Group) -> dict[str, State]:
     """The state tensors of each parameter of a group: the rule's, and those of the options that keep any."""
     kept = {name: kind for name, kind in rule.tensors.items() if kind.exists(group)}
-    return kept | gradient.state(left_to_stations(rule, group))
+    return kept | tensors_of(_of_stations(rule, group))
+
+
+def counters(rule: Rule, group: Group) -> dict[str, Recurrence]:
+    """The numbers that each parameter of a group carries: the step count, the rule's own and those of the options."""
+    return rule.counters | recurrences_of(_of_stations(rule, group))
+
+
+def _of_stations(rule: Rule, group: Group) -> dict[str, State | Recurrence]:
+    group = left_to_stations(rule, group)
+    return {name: kind for one in (*gradient.stations(group), average.of(group)) for name, kind in one.state}
 
 
 def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
@@ -108,7 +119,7 @@ def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
         numbers=numbers,
         update=update.stations(group),
         decay=decay.stations(group),
-        average=average.plain,
+        average=average.of(group),
         dtype=wide,
         widens=wide != dtype,
         stochastic=precision.rounds_stochastically(group, dtype),

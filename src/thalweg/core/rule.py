@@ -26,7 +26,9 @@ Group: TypeAlias = dict[str, Any]
 class State:
     """A tensor shaped like its parameter, kept from step to step in float32 or wider."""
 
-    fill: float | str = 0.0  # the first value: a number, or the name of the hyperparameter that holds it
+    fill: float | str | None = (
+        0.0  # the first value: a number, the hyperparameter that holds it, or None: the parameter
+    )
     needs: tuple[str, ...] = ()  # the hyperparameters of which one must be truthy for this state to exist
 
     def when(self, *hyperparameters: str) -> State:
@@ -39,11 +41,16 @@ class State:
 
     def create(self, p: Tensor, group: Group, dtype: torch.dtype) -> Tensor:
         """A new tensor with the shape, strides and device of ``p``."""
-        fill = group[self.fill] if isinstance(self.fill, str) else self.fill
-        return torch.full_like(p, fill, dtype=dtype, requires_grad=False, memory_format=torch.preserve_format)
+        new = torch.empty_like(p, dtype=dtype, requires_grad=False, memory_format=torch.preserve_format)
+        return (
+            new.copy_(p)
+            if self.fill is None
+            else new.fill_(group[self.fill] if isinstance(self.fill, str) else self.fill)
+        )
 
 
 zeros = State()
+as_parameter = State(fill=None)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,16 @@ def _count(step: Scalar, t: Scalar, **_: Any) -> Scalar:
 COUNT = Recurrence(0.0, _count, dtype=torch.float32)  # float32 as torch keeps it
 
 
+def tensors_of(state: Mapping[str, State | Recurrence]) -> dict[str, State]:
+    """Of what a rule or a station keeps, the tensors."""
+    return {name: kind for name, kind in state.items() if isinstance(kind, State)}
+
+
+def recurrences_of(state: Mapping[str, State | Recurrence]) -> dict[str, Recurrence]:
+    """Of what a rule or a station keeps, the numbers."""
+    return {name: kind for name, kind in state.items() if isinstance(kind, Recurrence)}
+
+
 @dataclass(frozen=True, eq=False)
 class Rule:
     """An update rule: ``u = rule(g, p, t, **state, **hyperparameters)``; the parameter then moves by −lr·u.
@@ -76,22 +93,23 @@ class Rule:
     reach: Reach
     preconditions: bool = False  # returns its preconditioner too, for the decay station: a pair (u, q)
     static: tuple[str, ...] = ()  # numbers that choose a form: compiled in, and compiled again when they change
+    takes_lists: bool = False  # though it looks beyond elements: it works on the members of a list together
 
     def __call__(self, g: Any, p: Any, t: Scalar, **kwargs: Any) -> Any:
         """The update of a tensor, of every member of a TensorList, or of a sharded parameter."""
-        if self.reach != "element" and isinstance(g, TensorList):
+        if self.reach != "element" and not self.takes_lists and isinstance(g, TensorList):
             return g.map(self.update, p, t, **kwargs)
         return sharding.apply(self.reach, self.update, g, p, t, **kwargs)
 
     @property
     def tensors(self) -> dict[str, State]:
         """The states shaped like the parameter."""
-        return {name: s for name, s in self.state.items() if isinstance(s, State)}
+        return tensors_of(self.state)
 
     @property
     def counters(self) -> dict[str, Recurrence]:
         """The step count, and whatever other numbers the rule carries."""
-        return {"step": COUNT} | {name: s for name, s in self.state.items() if isinstance(s, Recurrence)}
+        return {"step": COUNT} | recurrences_of(self.state)
 
     @property
     def hyperparameters(self) -> tuple[str, ...]:
@@ -108,6 +126,7 @@ def rule(
     reach: Reach = "element",
     preconditions: bool = False,
     static: tuple[str, ...] = (),
+    takes_lists: bool = False,
     allowed: Mapping[str, Allowed] | None = None,
     **state: State | Recurrence,
 ) -> Callable[[Callable[..., Any]], Rule]:
@@ -116,4 +135,4 @@ def rule(
     The function takes ``g`` (gradient), ``p`` (parameter), ``t`` (step, from 1), then its state and its
     hyperparameters by keyword.  It may update state in place, must leave ``g`` and ``p`` alone, and returns the update.
     """
-    return lambda update: Rule(update, state, allowed or {}, reach, preconditions, static)
+    return lambda update: Rule(update, state, allowed or {}, reach, preconditions, static, takes_lists)

@@ -37,14 +37,16 @@ def whole(x: Any) -> Tensor:
     return x.full_tensor() if is_sharded(x) else x
 
 
-def largest_over(where: tuple[Any, ...] | None, x: Tensor) -> Tensor:
-    """The largest of the numbers ``x`` that the processes of a placement hold, on each of them."""
+def over_processes(how: Literal["max", "sum"], where: tuple[Any, ...] | None, x: Tensor) -> Tensor:
+    """The largest, or the sum, of the numbers ``x`` of the parts that a tensor is cut into, on each process."""
     if where is None:
         return x
-    from torch.distributed.tensor import DTensor, Partial
+    from torch.distributed.tensor import DTensor, Partial, Replicate
 
-    mesh, _ = where
-    return DTensor.from_local(x, mesh, [Partial("max")] * mesh.ndim).full_tensor()
+    mesh, placements = where
+    return DTensor.from_local(
+        x, mesh, [Partial(how) if cut.is_shard() else Replicate() for cut in placements]
+    ).full_tensor()
 
 
 def apply(reach: Reach, function: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from thalweg.core import sharding
-from thalweg.core.rule import State
+from thalweg.core.rule import Recurrence, State, tensors_of
 from thalweg.core.sharding import Reach
 from thalweg.core.tensorlist import TensorList
 
@@ -24,12 +24,12 @@ class Station:
 
     apply: Callable[..., Tensor]
     reach: Reach
-    state: tuple[tuple[str, State], ...] = ()
+    state: tuple[tuple[str, State | Recurrence], ...] = ()
     takes: tuple[str, ...] = ()
 
     def __call__(self, x: Any, y: Any, h: dict[str, Any], tensors: dict[str, Any]) -> Any:
         """Apply to a tensor, to every member of a TensorList, or to a sharded parameter; ``tensors`` has what it takes."""
-        own = {name: tensors[name] for name in (*dict(self.state), *self.takes)}
+        own = {name: tensors[name] for name in (*tensors_of(dict(self.state)), *self.takes)}
         if self.reach != "element" and isinstance(x, TensorList):
             return x.map(self.apply, y, h, **own)
         return sharding.apply(self.reach, self.apply, x, y, h, **own)
@@ -38,6 +38,6 @@ class Station:
         return self.apply.__name__
 
 
-def station(reach: Reach, *takes: str, **state: State) -> Callable[[Callable[..., Tensor]], Station]:
+def station(reach: Reach, *takes: str, **state: State | Recurrence) -> Callable[[Callable[..., Tensor]], Station]:
     """Declare a station, its reach, what it takes of the rule and the state it keeps."""
     return lambda apply: Station(apply, reach, tuple(state.items()), takes)

@@ -298,7 +298,8 @@ class DOPE(
             options = cast(OptionsButClip, {"cautious": TUNED["cautious"]} | options)
         super().__init__(params, own, cast(Options, shared | options))
 
-    def advise(self, group: dict[str, Any]) -> None:
+    @classmethod
+    def advise(cls, group: dict[str, Any]) -> None:
         """Warns of a variant that is unsafe at the values given."""
         growth = float(group["lr"]) * float(group["weight_decay"]) / max(group["eps"] * group["eps2"], 1e-300)
         if group["variant"] == "published" and growth > 1:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
-from thalweg.core import parts
+from thalweg.core import matrices, parts
 from thalweg.core.allowed import flag, fractions, nonnegative
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
@@ -54,10 +54,7 @@ def lion(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar
 
 def shampoo(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar], eps: Scalar) -> Tensor:
     """u = √max(1, rows/columns) · UVᵀ of m = UΣVᵀ, rows being output units.  Yuan et al. 2024, Algorithm 4, and its code."""
-    m = m.lerp_(c, 1 - betas[0])
-    matrix = m.reshape(*(m.shape[:1] or (1,)), -1)
-    u = parts.orthogonalized(matrix, eps) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-    return u.reshape(m.shape)
+    return matrices.orthogonalized(m.lerp_(c, 1 - betas[0]), eps=eps)
 
 
 def mars(direction: Callable[..., Tensor], reach: Reach = "tensor") -> Rule:
@@ -122,6 +119,8 @@ class MARS(
         options: see ``thalweg.Options``.
     """
 
+    evaluates_itself: ClassVar[dict[str, Any]] = {"exact": True}
+
     def __init__(
         self,
         params: ParamsT,
@@ -152,7 +151,8 @@ class MARS(
         )
         super().__init__(params, own, options)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    @classmethod
+    def check_group(cls, group: dict[str, Any]) -> None:
         """The exact form's second gradient passes no gradient options, so it refuses them."""
         asked = [n for n in ("clip", "centralize", "normalize", "mars") if group[n]]
         if group["exact"] and (asked or (group["decay"] == "l2" and group["weight_decay"])):

@@ -139,7 +139,8 @@ class SAVEUS(Optimizer, rule={"stable": saveus, "published": published, "equatio
         shared = dict(centralize=centralization, normalize=normalization)
         super().__init__(params, own | {"variant": variant}, cast(Options, shared | options))
 
-    def advise(self, group: dict[str, Any]) -> None:
+    @classmethod
+    def advise(cls, group: dict[str, Any]) -> None:
         """Warns of a variant that is unsafe at any values."""
         if group["variant"] == "equations":
             warnings.warn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -72,6 +72,8 @@ class SGD(Optimizer, rule=sgd):
         ValueError: Nesterov or ``ema`` without momentum or with dampening.
     """
 
+    evaluates_itself: ClassVar[dict[str, Any]] = {"nesterov": "lookahead"}
+
     def __init__(
         self,
         params: ParamsT,
@@ -86,7 +88,8 @@ class SGD(Optimizer, rule=sgd):
         own = dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov, ema=ema)
         super().__init__(params, own, options)
 
-    def check_group(self, group: dict[str, Any]) -> None:
+    @classmethod
+    def check_group(cls, group: dict[str, Any]) -> None:
         """Refuses combinations of momentum, dampening and form that mean nothing."""
         form = "nesterov" if group["nesterov"] else "ema" if group["ema"] else None
         if form and (not group["momentum"] or group["dampening"]):
