@@ -3,7 +3,9 @@
 from torch.optim import LBFGS
 
 from thalweg._version import __version__
+from thalweg.batchnorm import update_bn
 from thalweg.core.options import Options
+from thalweg.mixed import Mixed
 from thalweg.registry import create, list_optimizers
 from thalweg.rules.adadelta import Adadelta
 from thalweg.rules.adagrad import Adagrad
@@ -30,6 +32,7 @@ __all__ = [
     "AdamW",
     "AdamWScheduleFree",
     "ExMachina",
+    "Mixed",
     "Muon",
     "NAdam",
     "Options",
@@ -38,4 +41,5 @@ __all__ = [
     "__version__",
     "create",
     "list_optimizers",
+    "update_bn",
 ]

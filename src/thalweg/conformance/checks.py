@@ -41,7 +41,7 @@ class Case:
 
     def params(self) -> list[Tensor]:
         """Parameters to begin with."""
-        return parameters(self.dtype, self.shapes, self.device)
+        return parameters(self.dtype, self.spec.takes(self.shapes), self.device)
 
     def make(self, params: Any, **options: Any) -> Optimizer:
         """Our optimizer over ``params``."""

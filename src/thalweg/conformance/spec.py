@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -23,6 +23,11 @@ class Spec:
     kwargs: dict[str, Any] = field(default_factory=dict[str, Any])
     theirs: dict[str, Any] | None = None  # the oracle's keywords, where they differ
     float32: float = 1e-6  # allowed relative error there; more for forms that jump, or divide by what may be near zero
+    dims: int = 0  # the fewest dimensions that it takes
+
+    def takes(self, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """The shapes that it is for."""
+        return [shape for shape in shapes if len(shape) >= self.dims]
 
     @property
     def id(self) -> str:

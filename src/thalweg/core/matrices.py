@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -59,49 +60,57 @@ ADJUST: dict[str, Callable[[int, int], float]] = {
 """
 
 
-def outputs(shape: Sequence[int], stacked: bool, transposed: bool) -> int:
-    """The rows of the matrices that a parameter of this shape is read as."""
-    own = shape[1:] if stacked else shape
-    return math.prod(own[1:]) if transposed else own[0]
+@dataclass(frozen=True)
+class Layout:
+    """How a parameter is read as matrices: a tensor with more than two dimensions is one of (outputs, all others)."""
+
+    stacked: bool = False  # the first dimension counts matrices
+    splits: tuple[int, ...] = ()  # outputs of the matrices that were fused into one
+    transposed: bool = False  # kept as (inputs, outputs)
+
+    def outputs(self, shape: Sequence[int]) -> int:
+        """The rows, before ``splits``, of the matrices that a parameter of this shape is read as."""
+        own = shape[1:] if self.stacked else shape
+        return math.prod(own[1:]) if self.transposed else own[0]
+
+    def views(self, x: Tensor) -> list[Tensor]:
+        """Stacks (number, rows, columns), one for each of the ``splits``."""
+        number, outputs = x.shape[:2] if self.stacked else (1, x.shape[0] if x.ndim else 1)
+        x = x.reshape(number, outputs, -1)
+        x = x.mT if self.transposed else x
+        return list(torch.split(x, list(self.splits), dim=-2)) if self.splits else [x]
 
 
-def views(x: Tensor, stacked: bool, splits: Sequence[int], transposed: bool) -> list[Tensor]:
-    """A parameter as matrices: stacks (number, rows, columns), one for each of the ``splits`` of its outputs."""
-    stack = x.reshape(x.shape[0], x.shape[1], -1) if stacked else x.reshape(1, x.shape[0] if x.ndim else 1, -1)
-    stack = stack.mT if transposed else stack
-    return list(stack.split(tuple(splits), dim=-2)) if splits else [stack]
+@dataclass(frozen=True)
+class Iteration:
+    """How the orthogonal factor of a matrix is found."""
+
+    eps: Scalar  # added to ‖X‖
+    coefficients: str = "quintic"
+    steps: int = 5
+    arithmetic: str = "float32"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """About UVᵀ for each matrix UΣVᵀ of a stack."""
+        short = self.arithmetic == "bfloat16" or (self.arithmetic == "auto" and x.is_cuda)
+        return newton_schulz(x.bfloat16() if short else x, COEFFICIENTS[self.coefficients](self.steps), self.eps)
 
 
-def orthogonalized(
-    x: Any,
-    *,
-    eps: Scalar,
-    adjust: str = "original",
-    coefficients: str = "quintic",
-    steps: int = 5,
-    arithmetic: str = "float32",
-    stacked: bool = False,
-    splits: Sequence[int] = (),
-    transposed: bool = False,
-) -> Any:
-    """For each matrix X = UΣVᵀ of a tensor, or of all tensors of a list, about UVᵀ times what ``adjust`` says of its shape."""
+def orthogonalized(x: Any, find: Iteration, adjust: str = "original", layout: Layout | None = None) -> Any:
+    """For each matrix of a tensor, or of all tensors of a list, its orthogonal factor by what ``adjust`` says of its shape."""
     if is_sharded(x):
-        full = whole(x)
-        own = dict(stacked=stacked, splits=splits, transposed=transposed, arithmetic=arithmetic)
-        return spread(orthogonalized(full, eps=eps, adjust=adjust, coefficients=coefficients, steps=steps, **own), x)
-    tensors = x.tensors if isinstance(x, TensorList) else [x]
+        return spread(orthogonalized(whole(x), find, adjust, layout), x)
+    tensors: list[Tensor] = x.tensors if isinstance(x, TensorList) else [x]
     results = [torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in tensors]
-    alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-    for t, result in zip(tensors, results, strict=True):
-        for source, target in zip(*(views(y, stacked, splits, transposed) for y in (t, result)), strict=True):
-            alike[source.shape[-2], source.shape[-1]].append((source, target))
-    for (rows, columns), pairs in alike.items():
-        stack = torch.cat([source for source, _ in pairs])
-        if arithmetic == "bfloat16" or (arithmetic == "auto" and stack.is_cuda):
-            stack = stack.bfloat16()
-        factors = newton_schulz(stack, COEFFICIENTS[coefficients](steps), eps) * ADJUST[adjust](rows, columns)
-        for (_, target), factor in zip(pairs, factors.split([len(source) for source, _ in pairs]), strict=True):
-            target.copy_(factor)
+    alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    for pair in zip(tensors, results, strict=True):
+        for source, target in zip(*map((layout or Layout()).views, pair), strict=True):
+            alike[source.shape[-2:]].append((source, target))
+    for shape, pairs in alike.items():
+        found = find(torch.cat([source for source, _ in pairs]))
+        factors = torch.split(found, [len(source) for source, _ in pairs])
+        for (_, target), factor in zip(pairs, factors, strict=True):
+            target.copy_(factor).mul_(ADJUST[adjust](*shape))
     return TensorList(results) if isinstance(x, TensorList) else results[0]
 
 
@@ -109,7 +118,8 @@ def newton_schulz(x: Tensor, polynomials: Sequence[Quintic], eps: Scalar) -> Ten
     """About UVᵀ for each matrix of a stack (number, rows, columns)."""
     if x.shape[-2] > x.shape[-1]:
         return newton_schulz(x.mT, polynomials, eps).mT
-    x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + eps)
+    norm = cast(Tensor, torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True))
+    x = x / (norm + eps)
     # On G alone a step is 8 rows³ multiplications instead of 4 rows²·columns + 2 rows³.  In bfloat16 G's rounding makes
     # eigenvalues below zero of small ones, which then grow twelvefold a step: measured in benchmarks/muon.md.
     on_gram = 2 * x.shape[-1] > 3 * x.shape[-2] and x.dtype != torch.bfloat16

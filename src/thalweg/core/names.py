@@ -20,10 +20,9 @@ def without_wrappers(name: str) -> str:
 def named(params: Any) -> list[tuple[str, Tensor]]:
     """The tensors of a group's ``params`` as they may be given, each with what to call it."""
     listed: list[Any] = [params] if isinstance(params, Tensor) else list(params)
-    given = [
-        cast("tuple[Any, ...]", e) if isinstance(e, tuple) else (f"parameter {i}", e) for i, e in enumerate(listed)
-    ]
-    return [(str(name), p) for name, *rest in given for p in rest if isinstance(p, Tensor)]
+    pairs = [cast("tuple[str, Any]", e) if isinstance(e, tuple) else (None, e) for e in listed]
+    called = [(f"parameter {i}" if name is None else repr(name), p) for i, (name, p) in enumerate(pairs)]
+    return [(name, p) for name, p in called if isinstance(p, Tensor)]
 
 
 def describe(groups: Sequence[Group], group: int, position: int) -> str:

@@ -54,7 +54,7 @@ def lion(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar
 
 def shampoo(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar], eps: Scalar) -> Tensor:
     """u = √max(1, rows/columns) · UVᵀ of m = UΣVᵀ, rows being output units.  Yuan et al. 2024, Algorithm 4, and its code."""
-    return matrices.orthogonalized(m.lerp_(c, 1 - betas[0]), eps=eps)
+    return matrices.orthogonalized(m.lerp_(c, 1 - betas[0]), matrices.Iteration(eps))
 
 
 def mars(direction: Callable[..., Tensor], reach: Reach = "tensor") -> Rule:

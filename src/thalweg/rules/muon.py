@@ -9,6 +9,7 @@ from torch.optim.optimizer import ParamsT
 
 from thalweg.core import matrices
 from thalweg.core.allowed import Choice, Range, Wholes, flag, fraction, nonnegative
+from thalweg.core.matrices import Iteration, Layout
 from thalweg.core.names import named
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
@@ -55,17 +56,9 @@ def muon(
     """u = s · UVᵀ of wg + μM = UΣVᵀ (Nesterov) or of M, where M ← μM + wg, w = 1 − μ or 1.  K. Jordan et al. 2024, "Muon"."""
     g = g * (1 - momentum) if ema else g
     m = momentum_buffer.mul_(momentum).add_(g)
-    return matrices.orthogonalized(
-        g + momentum * m if nesterov else m,
-        eps=eps,
-        adjust=adjust,
-        coefficients=coefficients,
-        steps=ns_steps,
-        arithmetic=arithmetic,
-        stacked=stacked,
-        splits=splits,
-        transposed=transposed,
-    )
+    u = g + momentum * m if nesterov else m
+    find = Iteration(eps, coefficients, ns_steps, arithmetic)
+    return matrices.orthogonalized(u, find, adjust, Layout(stacked, tuple(splits), transposed))
 
 
 DIALECTS: dict[str, dict[str, Any]] = {
@@ -150,12 +143,13 @@ class Muon(Optimizer, rule=muon, decay="decoupled"):
     @classmethod
     def check_group(cls, group: dict[str, Any]) -> None:
         """Refuses what is no matrix, and splits that do not add up."""
-        stacked, splits, transposed = group["stacked"], group["splits"], group["transposed"]
+        stacked, splits = group["stacked"], tuple(group["splits"])
+        layout = Layout(stacked, splits, group["transposed"])
         for name, p in named(group["params"]):
             if p.ndim < (3 if stacked else 2):
                 raise ValueError(
                     f"Muon: {name} has shape {tuple(p.shape)}; a {'stack of matrices' if stacked else 'matrix'} is needed."
                     " thalweg.route(model) finds the matrices, and another rule for the rest."
                 )
-            if splits and sum(splits) != (rows := matrices.outputs(p.shape, stacked, transposed)):
-                raise ValueError(f"Muon: splits={tuple(splits)} add up to {sum(splits)}; {name} has {rows} outputs.")
+            if splits and sum(splits) != (rows := layout.outputs(p.shape)):
+                raise ValueError(f"Muon: splits={splits} add up to {sum(splits)}; {name} has {rows} outputs.")

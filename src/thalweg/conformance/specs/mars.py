@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from thalweg.conformance.loop import Loop, ema
 from thalweg.conformance.spec import Spec
+from thalweg.conformance.specs.muon import orthogonal
 
 
 class PlainMARS(Loop):
@@ -48,15 +48,6 @@ class PlainMARS(Loop):
             return
         v = ema(s, "v", c**2, b2)
         p.sub_(lr * (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + eps))
-
-
-def orthogonal(m: Tensor, eps: float) -> Tensor:
-    """UVᵀ as five Newton–Schulz steps find it, on the singular values."""
-    u, sigma, v = cast("tuple[Tensor, Tensor, Tensor]", torch.linalg.svd(m, full_matrices=False))
-    sigma = sigma / (float((sigma**2).sum()) ** 0.5 + eps)
-    for _ in range(5):
-        sigma = 3.4445 * sigma - 4.7750 * sigma**3 + 2.0315 * sigma**5
-    return torch.matmul(u * sigma, v)
 
 
 SPECS = [
