@@ -18,8 +18,9 @@ from torch import Tensor, nn
 import thalweg
 from thalweg.conformance import SPECS, Spec
 from thalweg.conformance.trial import run_together
+from thalweg.core import carried
 
-PLAIN = [spec for spec in SPECS if not spec.kwargs]
+PLAIN = [spec for spec in SPECS if not spec.kwargs and not spec.dims]
 RUNS = ("each", "foreach")
 
 
@@ -43,7 +44,7 @@ NUMBERS = {
     **dict.fromkeys(("momentum", "alpha", "rho", "momentum_beta"), "[0, 1)"),
     **dict.fromkeys(("centralize", "normalize", "centralization", "power"), "[0, 1]"),
     **dict.fromkeys(("dampening", "amp_fac", "momentum_lambda"), "finite"),
-    **dict.fromkeys(("lr_1d", "lr_1d_factor"), "≥ 0"),
+    **dict.fromkeys(("lr_1d", "lr_1d_factor", "r", "weight_lr_power"), "≥ 0"),
 }
 MAYBE = ("eps_floor", "clip_power")
 PAIRS = ("betas", "betas_1d")
@@ -58,6 +59,7 @@ FLAGS = (
     "normalize_channels",
     "optimize_1d",
     "exact",
+    "train_mode",
 )
 CHOICES: dict[str, tuple[Any, ...]] = {
     "decay": ("decoupled", "l2", "cautious"),
@@ -91,9 +93,16 @@ def is_allowed(name: str, value: Any) -> bool:
         return (
             isinstance(value, tuple | list) and len(value) == 2 and all(is_allowed_number(b, "[0, 1)") for b in value)
         )
-    if name == "seed":
+    if name in ("seed", "warmup_steps"):
         value = value.item() if isinstance(value, Tensor) and not value.ndim else value
         return type(value) is int and 0 <= value < 1 << 31
+    if name == "average":
+        pair = isinstance(value, tuple | list) and len(value) == 2
+        if pair and value[0] == "schedule_free":
+            return is_allowed_number(value[1], "[0, 1]") and value[1] >= 1e-6
+        return value in (None, "schedule_free", "ema") or (
+            pair and value[0] == "ema" and is_allowed_number(value[1], "[0, 1)")
+        )
     assert name == "clip", name
     if isinstance(value, tuple | list):
         kinds = ("global_norm", "norm", "rms", "value", "adaptive")
@@ -111,9 +120,12 @@ values = st.one_of(
     scalars.map(lambda x: torch.tensor(x) if isinstance(x, bool | int | float | complex) else x),
     st.lists(scalars, max_size=3),
     st.tuples(scalars, scalars),
+    st.tuples(st.sampled_from(["ema", "schedule_free"]), scalars),
     st.tuples(st.sampled_from(["global_norm", "norm", "rms", "value", "adaptive", "size", 3]), scalars),
     st.sampled_from([c for choices in CHOICES.values() for c in choices]),
-    st.sampled_from([torch.ones(2), torch.ones(1), {}, {"a": 1}, set(), object(), len, "Decoupled", "skip "]),
+    st.sampled_from(
+        [torch.ones(2), torch.ones(1), {}, {"a": 1}, set(), object(), len, "Decoupled", "skip ", "ema", "schedule_free"]
+    ),
 )
 
 
@@ -128,6 +140,9 @@ def test_hyperparameters(spec: Spec, data: st.DataObject) -> None:
         spec.name != "sgd" or name not in ("nesterov", "ema") or value is False
     )  # these have conditions of their own
     assume(name != "variant")  # each class has its own
+    schedule_free = optimizer.defaults["average"] == "schedule_free"
+    assume(schedule_free or name not in ("warmup_steps", "r", "weight_lr_power"))  # which are for that average
+    assume(not schedule_free or name not in ("betas", "momentum"))  # which is its own there
     assume(name not in ("clip", "decay") or spec.name not in ("dope", "exmachina"))  # of which these have more
     if is_allowed(name, value):
         thalweg.create(spec.name, [p], **({"lr": 0.1} | {name: value}))
@@ -309,16 +324,18 @@ def test_damaged_state_dicts(spec: Spec, named: bool, data: st.DataObject) -> No
         assert refusal.startswith(f"{type(optimizer).__name__}: ")
         assert snapshot(optimizer) == before
         return
-    rule = optimizer.rule_of(optimizer.param_groups[0])  # type: ignore[attr-defined]
+    group = optimizer.param_groups[0]
+    rule = optimizer.rule_of(group)  # type: ignore[attr-defined]
+    tensors, numbers = rule.tensors | carried.tensors(rule, group), carried.counters(rule, group)
     for p in params:
         own = optimizer.state.get(p, {})
-        assert own.keys() <= rule.tensors.keys() | rule.counters.keys()
-        for n in rule.tensors.keys() & own.keys():
+        assert own.keys() <= tensors.keys() | numbers.keys()
+        for n in tensors.keys() & own.keys():
             assert (own[n].shape, own[n].dtype) == (p.shape, p.dtype)
             assert own[n].untyped_storage().data_ptr() not in {
                 s[n].untyped_storage().data_ptr() for s in saved["state"].values() if isinstance(s.get(n), Tensor)
             }
-        assert all(own[n].ndim == 0 and 0 <= own[n] < math.inf for n in rule.counters.keys() & own.keys())
+        assert all(own[n].ndim == 0 and 0 <= own[n] < math.inf for n in numbers.keys() & own.keys())
         p.grad = torch.ones_like(p)
     for group in optimizer.param_groups:
         own = (n for n in optimizer.defaults if n not in ("differentiable", "variant", "clip", "decay"))
@@ -334,6 +351,6 @@ def test_truncated_files(spec: Spec, part: float) -> None:
     torch.save(optimizer.state_dict(), file)
     before = snapshot(optimizer)
     cut = io.BytesIO(file.getvalue()[: int(part * file.tell())])
-    with pytest.raises((RuntimeError, EOFError, pickle.UnpicklingError)):
+    with pytest.raises((RuntimeError, EOFError, ValueError, pickle.UnpicklingError)):
         optimizer.load_state_dict(torch.load(cut, weights_only=True))
     assert snapshot(optimizer) == before

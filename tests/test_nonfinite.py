@@ -13,7 +13,7 @@ import thalweg
 from thalweg.conformance import SPECS, Spec
 from thalweg.conformance.trial import STRATEGIES, error, parameters, run_together
 
-RULES = [spec for spec in SPECS if not spec.kwargs or "momentum" in spec.kwargs]
+RULES = [spec for spec in SPECS if (not spec.kwargs or "momentum" in spec.kwargs) and not spec.dims]
 
 
 def everything(optimizer: torch.optim.Optimizer, params: list[Tensor]) -> list[Tensor]:

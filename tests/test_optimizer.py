@@ -25,18 +25,23 @@ def test_public_names() -> None:
         "Adagrad",
         "Adam",
         "AdamW",
+        "AdamWScheduleFree",
         "DOPE",
         "ExMachina",
         "LBFGS",
         "MARS",
+        "Mixed",
+        "Muon",
         "NAdam",
         "Options",
         "RMSprop",
         "SAVEUS",
         "SGD",
+        "SGDScheduleFree",
         "__version__",
         "create",
         "list_optimizers",
+        "update_bn",
     ]
     assert all(hasattr(module, name) for name in module.__all__)
 

@@ -259,11 +259,11 @@ def test_other_weights_than_the_states_own_are_reported() -> None:
     ("cls", "kwargs", "message"),
     [
         (thalweg.AdamW, {"average": "sma"}, "average='sma'"),
-        (thalweg.AdamW, {"average": ("ema", 1.0)}, "β of average='ema'=1.0"),
-        (thalweg.AdamW, {"average": ("schedule_free", 0.0)}, "β of average='schedule_free'=0.0"),
+        (thalweg.AdamW, {"average": ("ema", 1.0)}, "average='ema': β=1.0"),
+        (thalweg.AdamW, {"average": ("schedule_free", 0.0)}, "average='schedule_free': β=0.0"),
         (thalweg.AdamW, {"warmup_steps": 5}, "warmup_steps=5 is for average='schedule_free'"),
         (thalweg.AdamWScheduleFree, {"warmup_steps": 2.5}, "warmup_steps=2.5 must be a whole number"),
-        (thalweg.AdamWScheduleFree, {"betas": (0.0, 0.9)}, "β of average='schedule_free'=0.0"),
+        (thalweg.AdamWScheduleFree, {"betas": (0.0, 0.9)}, "average='schedule_free': β=0.0"),
         (thalweg.SGDScheduleFree, {"momentum": 0.0}, "momentum=0"),
     ],
 )

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import thalweg
 from thalweg.conformance import SPECS, Spec
-from thalweg.conformance.trial import STRATEGIES, give_gradients, parameters
+from thalweg.conformance.trial import SHAPES, STRATEGIES, give_gradients, parameters
 
 PLAIN = [spec for spec in SPECS if not spec.kwargs]
 MORE: list[dict[str, Any]] = [*OPTIONS, {"nonfinite": "skip", "clip": 0.1}, {"nonfinite": "skip", **OPTIONS[-1]}]
@@ -65,7 +65,7 @@ def schedule(optimizer: torch.optim.Optimizer, step: int) -> None:
 def check(
     spec: Spec, options: dict[str, Any], run: str, device: str = "cpu", dtype: torch.dtype = torch.float64
 ) -> None:
-    params = parameters(dtype, device=device)
+    params = parameters(dtype, spec.takes(SHAPES), device)
     optimizer = thalweg.create(spec.name, params, lr=0.01, run=run, **({"weight_decay": 0.1} | options))
     generator = torch.Generator().manual_seed(0)
     for step in range(6):

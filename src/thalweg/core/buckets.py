@@ -11,7 +11,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from thalweg.core import average, pipeline, strategy
+from thalweg.core import average, carried, pipeline, strategy
 from thalweg.core.gradient import momentum_of
 from thalweg.core.names import describe, without_wrappers
 from thalweg.core.options import OPTION_NUMBERS, clip_bound
@@ -117,7 +117,7 @@ class Plan:
         static = [group[name] for group in groups for name in rule_of(group).static]
         if [*static, *self._fingerprint(groups, active, state)] != self._key:
             for i, group in enumerate(groups):
-                numbers = pipeline.counters(rule_of(group), group)
+                numbers = carried.counters(rule_of(group), group)
                 for j, p in enumerate(group["params"]):
                     if p.grad is not None:
                         kept = {n: s for n, s in state.get(p, {}).items() if n not in numbers}
@@ -147,7 +147,7 @@ def _sort(
     lanes = _lanes(groups)
     for group, members in zip(groups, active, strict=True):
         rule = rule_of(group)
-        kinds, recurrences = pipeline.tensors(rule, group), pipeline.counters(rule, group)
+        kinds, recurrences = carried.tensors(rule, group), carried.counters(rule, group)
         sorted_: dict[Any, list[Tensor]] = {}
         for p in members:
             made = pipeline.build(rule, group, p.dtype)

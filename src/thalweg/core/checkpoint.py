@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from thalweg.core import evaluation, pipeline, precision
+from thalweg.core import carried, evaluation, precision
 from thalweg.core.names import describe, without_wrappers
 from thalweg.core.rule import Group, Recurrence, Rule
 from thalweg.core.sharding import spread, whole
@@ -26,9 +26,7 @@ _DECOUPLED = "decoupled_weight_decay"  # torch's word for decay="decoupled"
 
 def saved(packed: dict[str, Any], rule_of: Callable[[Group], Rule]) -> dict[str, Any]:
     """What torch packs, for any reader: counters, which parameters share in memory, given to each as its own tensor."""
-    counters = {
-        i: pipeline.counters(rule_of(group), group) for group in packed["param_groups"] for i in group["params"]
-    }
+    counters = {i: carried.counters(rule_of(group), group) for group in packed["param_groups"] for i in group["params"]}
     own = {i: {n: s[n].clone() for n in counters[i] if n in s} for i, s in packed["state"].items()}
     groups = [group | {_DECOUPLED: group["decay"] == "decoupled"} for group in packed["param_groups"]]
     return packed | {"state": {i: s | own[i] for i, s in packed["state"].items()}, "param_groups": groups}
@@ -158,8 +156,8 @@ def _state_of(what: str, rule: Rule, group: Group, p: Tensor, theirs: Any) -> di
     own = {n: s for n, s in cast("Mapping[str, Any]", theirs).items() if s is not None}
     if not own:
         return {}
-    kept = pipeline.tensors(rule, group) | evaluation.kept(group)
-    tensors, numbers = rule.tensors | kept, pipeline.counters(rule, group)
+    kept = carried.tensors(rule, group) | evaluation.kept(group)
+    tensors, numbers = rule.tensors | kept, carried.counters(rule, group)
     needed = {*kept, *(n for n, r in numbers.items() if r.absent is None)}
     known = tensors.keys() | numbers.keys()
     if own.keys() - known or needed - own.keys():

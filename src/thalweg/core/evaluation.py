@@ -78,12 +78,15 @@ class Belongs:
         return False
 
 
-def belonging(groups: list[Group]) -> Iterator[Belongs]:
+def belonging(owner: str, groups: list[Group]) -> Iterator[Belongs]:
     """Take the checksums out of loaded groups."""
     for number, group in enumerate(groups):
-        sums = {train: group.pop(_entry(train), None) for train in MODES}
+        sums: dict[bool, Any] = {train: group.pop(_entry(train), None) for train in MODES}
+        for train, value in sums.items():
+            if value is not None and type(value) is not int:
+                raise TypeError(f"{owner}: {_entry(train)}={value!r} of group {number} must be a whole number.")
         if group["average"] is not None and None not in sums.values():
-            yield Belongs(group, number, sums)  # pyright: ignore[reportArgumentType]
+            yield Belongs(group, number, sums)
 
 
 def require(owner: str, loaded: list[Belongs]) -> None:

@@ -165,7 +165,7 @@ class Optimizer(torch.optim.Optimizer):
             state_dict = hook(self, state_dict) or state_dict  # pyright: ignore[reportArgumentType]
         owner = type(self).__name__
         fitted = checkpoint.fitted(owner, self.rule_of, self._check, self.param_groups, state_dict)
-        belonging = list(evaluation.belonging(fitted["param_groups"]))
+        belonging = list(evaluation.belonging(owner, fitted["param_groups"]))
         waiting = [one for one in belonging if not one.fits(owner)]  # the weights may be loaded after the state
         self.__setstate__(fitted)
         self._loaded = waiting

@@ -140,9 +140,9 @@ def _check_average(owner: str, group: Group) -> None:
         )
     kind = kind_of(average)
     if kind == "ema":
-        fraction.check(f"{owner}: β of average='ema'", beta_of(group))
+        fraction.check(f"{owner}: average='ema': β", beta_of(group))
     if kind == "schedule_free":
-        Range(1e-6, 1.0, closed=True).check(f"{owner}: β of average='schedule_free'", beta_of(group))
+        Range(1e-6, 1.0, closed=True).check(f"{owner}: average='schedule_free': β", beta_of(group))
     elif idle := [n for n in ("warmup_steps", "r", "weight_lr_power") if group[n] != DEFAULTS[n]]:
         raise ValueError(f"{owner}: {idle[0]}={group[idle[0]]!r} is for average='schedule_free'; this is {average!r}.")
 

@@ -14,7 +14,7 @@ import torch
 
 from thalweg.core import average, decay, gradient, precision, update
 from thalweg.core.options import left_to_stations
-from thalweg.core.rule import Group, Recurrence, Rule, Scalar, State, recurrences_of, tensors_of
+from thalweg.core.rule import Group, Rule, Scalar
 from thalweg.core.sharding import Reach, farthest, local
 from thalweg.core.station import Station
 
@@ -85,22 +85,6 @@ class Pipeline:
             p.copy_(torch.where(h["all_finite"], precision.narrow(w, p, t, h, lane), p))
         elif self.widens:
             p.copy_(precision.narrow(w, p, t, h, lane))
-
-
-def tensors(rule: Rule, group: Group) -> dict[str, State]:
-    """The state tensors of each parameter of a group: the rule's, and those of the options that keep any."""
-    kept = {name: kind for name, kind in rule.tensors.items() if kind.exists(group)}
-    return kept | tensors_of(_of_stations(rule, group))
-
-
-def counters(rule: Rule, group: Group) -> dict[str, Recurrence]:
-    """The numbers that each parameter of a group carries: the step count, the rule's own and those of the options."""
-    return rule.counters | recurrences_of(_of_stations(rule, group))
-
-
-def _of_stations(rule: Rule, group: Group) -> dict[str, State | Recurrence]:
-    group = left_to_stations(rule, group)
-    return {name: kind for one in (*gradient.stations(group), average.of(group)) for name, kind in one.state}
 
 
 def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
