@@ -41,7 +41,7 @@ def test_one_step_is_the_float32_step_rounded_once(spec: Spec, dtype: torch.dtyp
     theirs.step()
     for p, w in zip(low, wide, strict=True):
         # The two float32 results may differ in their last bit, which decides a rounding near a tie.
-        assert torch.allclose(p, w.to(dtype), rtol=torch.finfo(dtype).eps)
+        assert torch.allclose(p, w.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-7)
         assert (p == w.to(dtype)).double().sum() >= 0.999 * p.numel() - 1
         tensors = ours.rule_of(ours.param_groups[0]).tensors
         assert all(ours.state[p][name].dtype == torch.float32 for name in tensors if name in ours.state[p])
