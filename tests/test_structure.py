@@ -14,7 +14,17 @@ SOURCE = Path(thalweg.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # A file may import what has a lower floor than its own, and its own folder.
-FLOORS = {"core": 0, "_version": 0, "rules": 1, "registry": 2, "__init__": 3, "conformance": 4, "lab": 5, "__main__": 6}
+FLOORS = {
+    "core": 0,
+    "_version": 0,
+    "curvature": 1,
+    "rules": 2,
+    "registry": 3,
+    "__init__": 4,
+    "conformance": 5,
+    "lab": 6,
+    "__main__": 7,
+}
 
 
 def room(file: Path) -> str:
