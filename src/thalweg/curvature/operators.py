@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -188,7 +188,7 @@ def joined(tensors: Iterable[Tensor]) -> Tensor:
 
 def split(v: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """A vector (n,) in tensors of the given shapes: views of it."""
-    return [part.view(t.shape) for part, t in zip(v.split([t.numel() for t in like]), like, strict=True)]
+    return [part.view(t.shape) for part, t in zip(torch.split(v, [t.numel() for t in like]), like, strict=True)]
 
 
 def pulled_back(
@@ -208,7 +208,7 @@ def pulled_back(
         allow_unused=True,
         materialize_grads=True,
     )
-    return list(cast(tuple[Tensor, ...], found))
+    return list(found)
 
 
 def gradients(params: Iterable[Tensor]) -> list[tuple[Tensor | None, int]]:

@@ -173,7 +173,7 @@ class NewtonCG(torch.optim.Optimizer):
 
 def tolerance(group: dict[str, Any], g: Tensor) -> float:
     """The relative residual at which conjugate gradients stop; None is Nocedal & Wright's, in Algorithm 7.1."""
-    asked = min(0.5, float(g.norm()) ** 0.5) if group["tolerance"] is None else group["tolerance"]
+    asked = min(0.5, (g @ g).item() ** 0.25) if group["tolerance"] is None else group["tolerance"]
     return max(asked, 10 * torch.finfo(g.dtype).eps)
 
 
