@@ -88,8 +88,8 @@ class NewtonCG(torch.optim.Optimizer):
         used: ``Cost`` of the last step.
 
     Sources: Nocedal & Wright 2006, Algorithm 7.1 (truncation, forcing, line search); Martens 2010 (damping, Gauss–Newton
-    products).  Their lines of search ask for sufficient decrease; here any step that does not raise the loss is taken,
-    since close to a minimum rounding hides the difference.
+    products).  Their line searches ask for sufficient decrease; here any step that does not raise the loss is taken, since
+    close to a minimum rounding hides the difference.
     """
 
     used = Cost()
@@ -136,7 +136,7 @@ class NewtonCG(torch.optim.Optimizer):
         g, loss, eta, eps = B.gradient, B.loss.item(), float(group["lr"]), torch.finfo(B.gradient.dtype).eps
         if eta == 0 or not g.any():
             return B.loss
-        d, Bd = newton_direction(self._counted(B), g, group["damping"], tolerance(group, g), group["max_iter"])
+        d, Bd = newton_direction(self._counted(B), g, group["damping"], residual_at_end(group, g), group["max_iter"])
         after = self._search(loss_fn, params, eta * d, loss)
         foretold = (eta * (g @ d) + eta**2 / 2 * (d @ Bd)).item()
         if -foretold > eps * abs(loss):  # a smaller change is lost in the loss's rounding
@@ -171,7 +171,7 @@ class NewtonCG(torch.optim.Optimizer):
                     p.copy_(x)
 
 
-def tolerance(group: dict[str, Any], g: Tensor) -> float:
+def residual_at_end(group: dict[str, Any], g: Tensor) -> float:
     """The relative residual at which conjugate gradients stop; None is Nocedal & Wright's, in Algorithm 7.1."""
     asked = min(0.5, (g @ g).item() ** 0.25) if group["tolerance"] is None else group["tolerance"]
     return max(asked, 10 * torch.finfo(g.dtype).eps)
