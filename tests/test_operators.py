@@ -255,6 +255,20 @@ def test_a_loss_written_by_hand_is_asked_to_mark_its_outputs() -> None:
     assert network_output(reals) is reals
 
 
+def test_outputs_that_are_computed_from_another_are_refused_until_one_is_marked() -> None:
+    model = network()
+
+    def loss(z: Tensor) -> Tensor:
+        return F.mse_loss(z, reals) + F.cross_entropy(z.view(2, 3, 3).flatten(0, 1), classes)
+
+    with pytest.raises(ValueError, match="computed from another"):
+        gauss_newton(lambda: loss(model(x)), model.parameters())
+    G = gauss_newton(lambda: loss(network_output(model(x))), model.parameters())
+    one = gauss_newton(lambda: F.mse_loss(model(x), reals), model.parameters())
+    two = gauss_newton(lambda: F.cross_entropy(model(x), classes), model.parameters())
+    torch.testing.assert_close(dense(G), dense(one) + dense(two))
+
+
 def test_an_operator_whose_parameters_have_changed_says_so() -> None:
     p = torch.ones(2, requires_grad=True)
     H = hessian(lambda: p.pow(3).sum(), [p])

@@ -87,6 +87,7 @@ class GaussNewton(Operator):
 
     def differentiate(self, loss: Tensor) -> Tensor:
         """The gradient of loss + ⟨w, z⟩ at w = 0: the loss's own, and its derivative by w is J."""
+        require_independent(self.outputs)
         self.weights = [torch.zeros_like(z, requires_grad=True) for z in self.outputs]
         self.output_slopes = pulled_back([loss], self.outputs, graph=True)
         paired = [torch.sum(w * z) for w, z in zip(self.weights, self.outputs, strict=True)]
@@ -179,6 +180,18 @@ class Boundary(TorchFunctionMode):
                 " the network ends; mark its outputs with thalweg.curvature.network_output(z), or take the Hessian."
             )
         return found
+
+
+def require_independent(outputs: Sequence[Tensor]) -> None:
+    """Refuse outputs of which one is computed from another: part of the curvature would count twice."""
+    for z in outputs:
+        others = [o for o in outputs if o is not z]
+        found: Any = torch.autograd.grad(z.sum(), others, retain_graph=True, allow_unused=True) if others else ()
+        if any(g is not None for g in found):
+            raise ValueError(
+                "gauss_newton: loss_fn calls losses on outputs of which one is computed from another; mark the one where the"
+                " network ends with thalweg.curvature.network_output(z)."
+            )
 
 
 def joined(tensors: Iterable[Tensor]) -> Tensor:
