@@ -48,7 +48,7 @@ def slope_after(budget: float, make: Callable[[nn.Module], thalweg.NewtonCG | th
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss(), list(model.parameters()))]).norm().item()
 
 
-newton_slope = slope_after(200, lambda model: thalweg.NewtonCG(model.parameters(), tolerance=None))
+newton_slope = slope_after(200, lambda model: thalweg.NewtonCG(model.parameters(), max_iter=30))
 lbfgs_slope = slope_after(
     200,
     lambda model: thalweg.LBFGS(

@@ -162,17 +162,19 @@ class Recurrent(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "model",
+    "make",
     [
-        nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(6, 3)),
-        nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.GELU(), nn.LayerNorm(3)),
-        Recurrent(),
+        lambda: nn.Sequential(nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(6, 3)),
+        lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.GELU(), nn.LayerNorm(3)),
+        Recurrent,
     ],
     ids=["convolution", "normalization", "recurrence"],
 )
-def test_products_through_other_layers(model: nn.Module) -> None:
+def test_products_through_other_layers(make: Callable[[], nn.Module]) -> None:
     """Against central differences of the gradient."""
-    params = list(model.double().parameters())
+    torch.manual_seed(0)
+    model = make()
+    params = list(model.parameters())
     start = [p.detach().clone() for p in params]
     v, step = torch.linspace(-1, 1, joined(params).numel()), 1e-5
     ends: list[Tensor] = []

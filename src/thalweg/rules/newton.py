@@ -68,7 +68,8 @@ class NewtonCG(torch.optim.Optimizer):
     ``(B + λI)d = −g  by conjugate gradients,  p ← p + ηαd,  α = 1, ½, ¼, … until the loss does not rise``
 
     ``step`` takes a loss function that returns the loss and calls no backward.  All parameters are one system.  A quadratic
-    loss is at its minimum after one step; elsewhere convergence near a minimum is fast and independent of its conditioning.
+    loss of up to ``max_iter`` parameters is at its minimum after one step; near any minimum convergence is fast, whatever
+    its conditioning.
     λ follows the model's success; see ``next_damping``.  A step costs a gradient, ``max_iter`` products of two gradients
     each at most, and a third of a gradient for each trial of α: ``used`` tells.  It pays where many digits are wanted
     and the loss is not noisy; on mini-batches of a network it minimizes the batch.
@@ -80,8 +81,9 @@ class NewtonCG(torch.optim.Optimizer):
             the network's outputs, and is the better model far from a minimum.
         damping: λ at the start; 0 is Newton's method.  The group's value moves with the steps.
         max_iter: conjugate gradients a step at most.
-        tolerance: their relative residual at the end; None is Nocedal & Wright's min(½, √‖g‖), cheaper in all but the last
-            steps.  Below ten roundings of the dtype it cannot be reached, and is taken to be that.
+        tolerance: their relative residual at the end.  None solves what ``max_iter`` iterations can solve, a system of as few
+            parameters, and stops on larger ones at Nocedal & Wright's min(½, √‖g‖): far from a minimum the model is not
+            worth more.
         max_halvings: how often α is halved before the parameters are left as they were.
 
     Attributes:
@@ -101,7 +103,7 @@ class NewtonCG(torch.optim.Optimizer):
         products: Literal["hessian", "gauss_newton"] = "hessian",
         damping: float = 0.0,
         max_iter: int = 100,
-        tolerance: float | None = 1e-12,
+        tolerance: float | None = None,
         max_halvings: int = 10,
     ) -> None:
         own = dict(lr=lr, products=products, damping=damping, max_iter=max_iter, tolerance=tolerance)
@@ -172,8 +174,11 @@ class NewtonCG(torch.optim.Optimizer):
 
 
 def residual_at_end(group: dict[str, Any], g: Tensor) -> float:
-    """The relative residual at which conjugate gradients stop; None is Nocedal & Wright's, in Algorithm 7.1."""
-    asked = min(0.5, (g @ g).item() ** 0.25) if group["tolerance"] is None else group["tolerance"]
+    """The relative residual at which conjugate gradients stop, not below what rounding lets them reach."""
+    asked = group["tolerance"]
+    if asked is None:
+        solvable = g.numel() <= group["max_iter"]
+        asked = 0.0 if solvable else min(0.5, (g @ g).item() ** 0.25)  # √‖g‖: Nocedal & Wright, Algorithm 7.1
     return max(asked, 10 * torch.finfo(g.dtype).eps)
 
 
