@@ -176,7 +176,7 @@ def test_products_through_other_layers(make: Callable[[], nn.Module]) -> None:
     model = make()
     params = list(model.parameters())
     start = [p.detach().clone() for p in params]
-    v, step = torch.linspace(-1, 1, joined(params).numel()), 1e-5
+    v, step = torch.linspace(-1, 1, joined(params).numel()), 1e-6
     ends: list[Tensor] = []
     for sign in (1, -1):
         with torch.no_grad():
