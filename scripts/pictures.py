@@ -22,6 +22,7 @@ from matplotlib.colors import LogNorm
 from torch import Tensor
 
 import thalweg
+from thalweg.curvature import CountsCost
 
 STEPS = 400
 LEARNING_RATES = np.logspace(-4, 2, 49)
@@ -50,8 +51,10 @@ WALKERS: dict[str, tuple[str, dict[str, Any]]] = {
     "DOPE": ("dope", {}),
     "DOPE, tuned": ("dope", {"preset": "tuned"}),
     "LBFGS": ("lbfgs", {"max_iter": 1, "line_search_fn": "strong_wolfe"}),
+    "NewtonCG": ("newton_cg", {}),
 }
 ALWAYS = ("SGD", "AdamW")
+NATURAL = {"NewtonCG": (1.0,)}  # whose step has a length of its own
 PICTURES = {
     "sgd": ("momentum .9", "Nesterov .9"),
     "adagrad": ("Adagrad",),
@@ -65,6 +68,7 @@ PICTURES = {
     "exmachina": ("ExMachina",),
     "dope": ("DOPE", "DOPE, tuned"),
     "lbfgs": ("LBFGS",),
+    "newton_cg": ("NewtonCG",),
 }
 OVERVIEW = ("sgd", "adagrad", "rmsprop", "adadelta", "adam", "nadam")
 
@@ -81,15 +85,18 @@ def walk(label: str, lr: float) -> np.ndarray | None:
     name, options = WALKERS[label]
     optimizer = thalweg.create(name, [p], lr=lr, **options)
 
+    def loss() -> Tensor:
+        return rosenbrock(p)
+
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = rosenbrock(p)
-        loss.backward()
-        return loss
+        value = loss()
+        value.backward()
+        return value
 
     points, ceiling = [START], rosenbrock(p).item()
     for _ in range(STEPS):
-        optimizer.step(closure)
+        optimizer.step(loss if isinstance(optimizer, CountsCost) else closure)
         if not rosenbrock(p).item() <= ceiling:  # NaN compares false
             return None
         x, y = p.tolist()
@@ -105,7 +112,7 @@ def height(points: np.ndarray) -> float:
 @cache
 def best(label: str) -> tuple[np.ndarray, float]:
     """The lowest run of all learning rates, and its learning rate."""
-    runs = [(walk(label, float(lr)), float(lr)) for lr in LEARNING_RATES]
+    runs = [(walk(label, float(lr)), float(lr)) for lr in NATURAL.get(label, LEARNING_RATES)]
     return min(((points, lr) for points, lr in runs if points is not None), key=lambda run: height(run[0]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from thalweg.rules.adadelta import Adadelta
@@ -13,9 +13,11 @@ from thalweg.rules.adagrad import Adagrad
 from thalweg.rules.adam import Adam, AdamW
 from thalweg.rules.dope import DOPE
 from thalweg.rules.exmachina import ExMachina
+from thalweg.rules.lbfgs import LBFGS
 from thalweg.rules.mars import MARS
 from thalweg.rules.muon import Muon
 from thalweg.rules.nadam import NAdam
+from thalweg.rules.newton import NewtonCG
 from thalweg.rules.rmsprop import RMSprop
 from thalweg.rules.saveus import SAVEUS
 from thalweg.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
@@ -37,6 +39,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "exmachina": ExMachina,
     "dope": DOPE,
     "lbfgs": LBFGS,
+    "newton_cg": NewtonCG,
 }
 
 

@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from thalweg.curvature import GaussNewton
 from thalweg.lab.contract import draw_up
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.run import Trainer, execute, state_bytes, train
@@ -87,6 +90,40 @@ def test_every_gradient_of_a_line_search_is_charged() -> None:
     assert result.steps < result.charged
     assert ENTRIES["lbfgs"].fixed["max_iter"] == 4
     assert STEPS <= result.charged <= STEPS + 5  # torch allows a step 1.25 × max_iter evaluations
+
+
+@pytest.mark.parametrize("task", ["digits-mlp", "digits-autoencoder"])
+def test_every_value_gradient_and_product_is_charged(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Counter[str]()
+    product = GaussNewton.matvec
+
+    def counted(self: GaussNewton, v: torch.Tensor) -> torch.Tensor:
+        calls["products"] += 1
+        return product(self, v)
+
+    monkeypatch.setattr(GaussNewton, "matvec", counted)
+    trainer = Trainer(config("newton_cg", task=task), load_task(task))
+    trainer.model.register_forward_hook(lambda *_: calls.update(forward=1))
+    for step in range(1, 6):
+        trainer.step()
+        # A gradient is a forward pass and two thirds more; a value is a forward pass.
+        assert trainer.charged == Fraction(calls["forward"], 3) + Fraction(2, 3) * step + 2 * calls["products"]
+    assert calls["products"] > 5
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+def test_a_newton_run_ends_near_its_budget_and_is_the_same_twice() -> None:
+    curve, result = run(config("newton_cg"))
+    assert result.state == "ok"
+    assert STEPS <= result.charged < STEPS + 1 + 2 * 3 + 4 / 3
+    assert Result.model_validate_json(result.model_dump_json()) == result
+    assert timeless(run(config("newton_cg"))) == timeless((curve, result))
+
+
+def test_whole_charges_are_written_as_whole_numbers() -> None:
+    curve, result = run(config("adamw"))
+    assert all(type(point.charged) is int for point in [*curve, result])
+    assert '"charged":40,' in result.model_dump_json()
 
 
 def test_a_run_that_diverges_stops_and_has_no_value() -> None:

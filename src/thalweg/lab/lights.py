@@ -7,8 +7,8 @@ from typing import Literal
 from thalweg.lab.analysis import Analysis
 
 ENOUGH_SEEDS = 10
-BUDGET_SLACK = 0.02
-"""A line search may overshoot the budget by less than this part."""
+BUDGET_SLACK = 0.03
+"""The last step may overshoot the budget by less than this part: newton_cg's, the dearest, is 2.8 % of 300 gradients."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class CurvePoint(Frozen):
     """One line of metrics.jsonl. A number that is not finite is stored as null."""
 
     step: int
-    charged: int
+    charged: int | float
     """Gradient-equivalents used so far."""
     seconds: float
     """CPU seconds of training so far, evaluation excluded."""
@@ -64,7 +64,7 @@ class Result(Frozen):
     untrained: float | None = None
     """Metric on the validation split before the first step."""
     steps: int = 0
-    charged: int = 0
+    charged: int | float = 0
     seconds: float = 0.0
     state_bytes_per_parameter: float | None = None
     message: str = ""

@@ -1,18 +1,21 @@
 """One run: train a fresh network under a budget of gradients and write its curve.
 
-Every gradient an optimizer asks for is charged, so a method with line searches gets as much work as one without.
+Every gradient an optimizer asks for is charged, so a method with line searches gets as much work as one without; so is
+every product with the curvature, and every value of the loss, in gradient-equivalents (`thalweg.curvature.Cost`).
 """
 
 import math
 import time
 import traceback
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 import thalweg
+from thalweg.curvature import CountsCost, network_output
 from thalweg.lab.environment import environment
 from thalweg.lab.records import CurvePoint, Result, RunConfig, State
 from thalweg.lab.store import RunFolder
@@ -20,7 +23,10 @@ from thalweg.lab.tasks import Batch, Task, load_task
 
 
 class Trainer:
-    """A network, its optimizer and the account of what training has used. It is the closure of its own optimizer."""
+    """A network, its optimizer and the account of what training has used.
+
+    It is the closure of its own optimizer, or gives it the loss as a function if the optimizer says what a step used.
+    """
 
     def __init__(self, config: RunConfig, task: Task):
         self.config, self.task = config, task
@@ -30,14 +36,18 @@ class Trainer:
         self.batch: Batch = task.validation
         self.lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.losses: list[float] = []
-        self.steps = self.charged = 0
+        self.steps, self.charged = 0, Fraction(0)
         self.seconds = 0.0
+
+    def loss(self) -> Tensor:
+        """Return the loss of the current batch, with its graph."""
+        inputs, targets = self.batch
+        return self.task.loss(network_output(self.model(inputs)), targets)
 
     def __call__(self) -> Tensor:
         """Write the gradient of the current batch, charge it, and return the loss."""
-        inputs, targets = self.batch
         self.optimizer.zero_grad()
-        loss = self.task.loss(self.model(inputs), targets)
+        loss = self.loss()
         cast(Any, loss).backward()
         self.charged += 1
         return loss
@@ -49,7 +59,11 @@ class Trainer:
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
             group["lr"] = lr * factor
         self.batch = next(self.batches)
-        loss = cast(Tensor, cast(Any, self.optimizer).step(self)).item()
+        if isinstance(self.optimizer, CountsCost):
+            loss = cast(Any, self.optimizer).step(self.loss).item()
+            self.charged += self.optimizer.used.gradient_equivalents
+        else:
+            loss = cast(Any, self.optimizer).step(self).item()
         self.seconds += time.process_time() - started
         self.steps += 1
         self.losses.append(loss)
@@ -62,7 +76,7 @@ class Trainer:
         self.losses.clear()
         return CurvePoint(
             step=self.steps,
-            charged=self.charged,
+            charged=number(self.charged),
             seconds=round(self.seconds, 6),
             lr=float(self.optimizer.param_groups[0]["lr"]),
             train_loss=finite(train_loss),
@@ -82,7 +96,7 @@ class Trainer:
             test=finite(evaluate(self.task, self.model, self.task.test)[1]) if reads_test else None,
             untrained=first.validation,
             steps=self.steps,
-            charged=self.charged,
+            charged=number(self.charged),
             seconds=round(self.seconds, 6),
             state_bytes_per_parameter=state_bytes(self.optimizer) / parameters,
             message=message,
@@ -136,9 +150,14 @@ def _state_of(error: Exception) -> State:
     return "out of memory" if short else "crashed"
 
 
-def progress(charged: int, budget: int) -> float:
+def progress(charged: Fraction, budget: int) -> float:
     """Return the part of the budget used once this gradient is, inside (0, 1]: no step runs at a learning rate of 0."""
-    return min((charged + 1) / (budget + 1), 1.0)
+    return min(float(charged + 1) / (budget + 1), 1.0)
+
+
+def number(charged: Fraction) -> float:
+    """Return a count as JSON holds it: whole if it is."""
+    return int(charged) if charged.denominator == 1 else round(float(charged), 3)
 
 
 @torch.no_grad()

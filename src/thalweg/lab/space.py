@@ -175,6 +175,13 @@ _ENTRIES = [
         space={"lr": lr(10)},
         schedule=Schedule(shape="constant", warmup=0),
     ),
+    Entry(
+        name="newton_cg",
+        rule="newton_cg",
+        fixed={"products": "gauss_newton", "damping": 0.1, "max_iter": 3, "tolerance": 1e-3, "max_halvings": 3},
+        space={"lr": lr(10**0.5), "damping": Range(low=1e-3, high=10)},
+        schedule=Schedule(shape="constant", warmup=0),
+    ),
 ]
 
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}

@@ -134,7 +134,7 @@ def _cost(analysis: Analysis) -> list[dict[str, Any]]:
                 "name": terms.name,
                 "milliseconds": [f"{cell.milliseconds:.2f}" if cell.milliseconds else "–" for cell in cells],
                 "state": f"{max(states):.1f}" if states else "–",
-                "gradients": f"{sum(run.result.charged for run in runs):,}",
+                "gradients": f"{sum(run.result.charged for run in runs):,.0f}",
                 "seconds": f"{sum(run.result.seconds for run in runs):.0f}",
                 "tuning": f"{sum(not run.result.ok for cell in cells for run in cell.tuning)}",
                 "final": f"{sum(cell.failures for cell in cells)}",
