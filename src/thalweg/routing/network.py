@@ -175,7 +175,7 @@ def _blocks(node: Node) -> list[Node]:
         return node.children if all(map(_is_block, node.children)) else []
     if isinstance(node.module, nn.Sequential):
         runs = [list(run) for _, run in groupby(node.children, key=lambda n: (type(n.module), _is_block(n)))]
-        return max((run for run in runs if len(run) > 1 and _is_block(run[0])), key=len, default=[])
+        return max((run for run in runs if len(run) > 1 and _is_block(run[0])), key=len, default=list["Node"]())
     return []
 
 

@@ -41,8 +41,9 @@ def resolve(network: Network, named: Mapping[str, Tensor], overrides: Overrides)
 
 def _reach(network: Network, named: Mapping[str, Tensor], key: nn.Module | Tensor | str) -> list[Tensor]:
     """The parameters that a key stands for."""
+    found: list[Tensor]
     if isinstance(key, nn.Module):
-        found = list(key.parameters())
+        found = [*key.parameters()]
     elif isinstance(key, str):
         found = list(_by_name(network, named, key))
     else:

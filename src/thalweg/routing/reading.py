@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -31,8 +31,8 @@ class Reading:
 
     def outputs(self, shape: tuple[int, ...]) -> int:
         """The size of the output dimension."""
-        matrix = shape[1:] if self.stacked else shape
-        return prod(matrix[1:]) if self.transposed else matrix[0]
+        first, *others = shape[1:] if self.stacked else shape
+        return prod(others) if self.transposed else first
 
     def describe(self, shape: tuple[int, ...]) -> str:
         """In words, for the table."""
@@ -132,15 +132,15 @@ def experts_of(node: Node) -> set[int]:
 def expert_splits(node: Node, parameter: Tensor, transposed: bool) -> tuple[tuple[int, ...], str]:
     """The cut of each matrix of an expert stack, as ``gate_up`` finds it among the module's other stacks."""
     shapes = [
-        _matrix(p, transposed) for p in node.module.parameters(recurse=False) if p.ndim == 3 and p is not parameter
+        oriented(p, transposed) for p in node.module.parameters(recurse=False) if p.ndim == 3 and p is not parameter
     ]
-    splits, reason = gate_up(*_matrix(parameter, transposed), shapes)
+    splits, reason = gate_up(*oriented(parameter, transposed), shapes)
     if splits and not getattr(node.module, "is_concatenated", True):
         return (), "gate and up in one, interleaved: no cut separates them"
     return splits, reason
 
 
-def _matrix(stack: Tensor, transposed: bool) -> tuple[int, int]:
-    """(outputs, inputs) of each matrix."""
-    first, second = cast("tuple[int, int]", tuple(stack.shape[1:]))
+def oriented(parameter: Tensor, transposed: bool) -> tuple[int, int]:
+    """(outputs, inputs) of a matrix, or of each of a stack."""
+    first, second = parameter.shape[-2:]
     return (second, first) if transposed else (first, second)

@@ -13,7 +13,17 @@ from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivat
 from torch.nn.utils.parametrize import ParametrizationList
 
 from thalweg.routing.network import CONVOLUTIONS, EMBEDDINGS, Network, Node, is_conv1d, sizes
-from thalweg.routing.reading import PLAIN, Reading, expert_splits, experts_of, fused, gate_up, heads_of, is_attention
+from thalweg.routing.reading import (
+    PLAIN,
+    Reading,
+    expert_splits,
+    experts_of,
+    fused,
+    gate_up,
+    heads_of,
+    is_attention,
+    oriented,
+)
 from thalweg.routing.usage import use_of
 
 Role: TypeAlias = Literal[
@@ -109,9 +119,7 @@ def _parametrized(place: Place) -> Verdict | None:
 
 def _embedding(place: Place) -> Verdict | None:
     tokens, _ = place.network.embeddings_and_output()
-    if isinstance(place.module, EMBEDDINGS) or (
-        place.node is tokens and place.attribute == "weight" and not sizes(tokens)
-    ):
+    if isinstance(place.module, EMBEDDINGS) or (place.node is tokens and not sizes(place.node)):
         return Verdict("embedding", "embedding: rows are looked up, each by itself")
     return None
 
@@ -187,7 +195,7 @@ def _recurrent(place: Place) -> Verdict | None:
     if not isinstance(place.module, nn.RNNBase | nn.RNNCellBase):
         return None
     gates = place.shape[0] // place.module.hidden_size
-    splits = (place.module.hidden_size,) * gates if gates > 1 else ()
+    splits = (place.module.hidden_size,) * (gates if gates > 1 else 0)
     return Verdict("matrix", f"recurrent: {gates} gates in one" if splits else "recurrent", Reading(splits=splits))
 
 
@@ -235,12 +243,9 @@ def _bare(place: Place) -> Verdict | None:
         )
     transposed = use == "inputs first"
     others = [p for p in place.module.parameters(recurse=False) if p.ndim == 2 and p is not place.parameter]
-    shapes = [tuple(reversed(p.shape)) if transposed else tuple(p.shape) for p in others]
-    outputs, inputs = reversed(place.shape) if transposed else place.shape
-    splits, reason = gate_up(outputs, inputs, shapes)
-    return Verdict(
-        "matrix", reason or "multiplied as a matrix by its module's code", Reading(False, splits, transposed)
-    )
+    splits, reason = gate_up(*oriented(place.parameter, transposed), [oriented(p, transposed) for p in others])
+    reading = Reading(splits=splits, transposed=transposed)
+    return Verdict("matrix", reason or "multiplied as a matrix by its module's code", reading)
 
 
 RULES = (

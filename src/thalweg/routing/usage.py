@@ -53,8 +53,9 @@ def _uses(cls: type[nn.Module], attribute: str) -> Iterator[Use]:
 
 def _reads(node: ast.AST, attribute: str) -> bool:
     """Whether a node is ``self.attribute``, read."""
-    is_read = isinstance(node, ast.Attribute) and node.attr == attribute and isinstance(node.ctx, ast.Load)
-    return is_read and isinstance(node.value, ast.Name) and node.value.id == "self"
+    if not (isinstance(node, ast.Attribute) and node.attr == attribute and isinstance(node.ctx, ast.Load)):
+        return False
+    return isinstance(node.value, ast.Name) and node.value.id == "self"
 
 
 @lru_cache(maxsize=256)
