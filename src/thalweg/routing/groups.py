@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
-from thalweg.registry import OPTIMIZERS
+from thalweg.registry import create
+from thalweg.routing.decide import Decision, decide
 from thalweg.routing.layers import depths
 from thalweg.routing.network import Network
-from thalweg.routing.overrides import Override, Overrides, resolve
-from thalweg.routing.reading import Reading
-from thalweg.routing.roles import NO_DECAY, Ambiguous, Place, Role, Verdict, judge
+from thalweg.routing.overrides import Overrides
+from thalweg.routing.roles import NO_DECAY, Place, Role
 from thalweg.routing.table import Row, render
-
-READING_KEYS = {f.name for f in fields(Reading)}
-_SHOWN = 8  # ambiguous parameters in a message
 
 
 class Routes(list[dict[str, Any]]):
@@ -78,7 +73,7 @@ def route(
         raise ValueError(f"route: layer_decay={layer_decay!r} is out of range; allowed is 0 < x ≤ 1.")
     sides = {"matrix": Side.named(matrix, matrix_options), "rest": Side.named(rest, rest_options)}
     network = Network(model)
-    decisions = _decide(network, model, overrides or {})
+    decisions = decide(network, model, overrides or {})
     depth, last = depths(network) if layer_decay < 1 else ({}, 0)
 
     groups: list[dict[str, Any]] = []
@@ -87,13 +82,15 @@ def route(
         if decision.route == "frozen":
             rows.append(_row(decision, None, {}))
             continue
-        side = sides[decision.route].under(decision.options)
-        keys = side.options | ({} if decision.verdict.role not in no_decay else {"weight_decay": 0.0})
-        keys |= decision.verdict.reading.keys() | decision.options
+        side, verdict = sides[decision.route].under(decision.options), decision.verdict
+        keys: dict[str, Any] = {"optimizer": side.optimizer} | side.options
+        if verdict.role in no_decay:
+            keys["weight_decay"] = 0.0
+        keys |= verdict.reading.keys() | decision.options
         if layer_decay < 1:
             keys["lr"] = (side.defaults | keys)["lr"] * layer_decay ** (last - depth[id(decision.place.node)])
         rows.append(_row(decision, side, keys))
-        _add(groups, {"optimizer": side.optimizer, **keys}, decision.place)
+        _add(groups, keys, decision.place)
     return Routes(groups, rows)
 
 
@@ -106,111 +103,15 @@ class Side:
     defaults: dict[str, Any]
 
     @classmethod
-    def named(cls, optimizer: str, options: Mapping[str, Any] | None) -> Side:
+    def named(cls, optimizer: str, options: Mapping[str, Any] | None = None) -> Side:
         """The optimizer of that name; ValueError if there is none."""
-        if optimizer not in OPTIMIZERS:
-            near = difflib.get_close_matches(str(optimizer).lower(), OPTIMIZERS, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"route: unknown optimizer {optimizer!r}. {hint}Known are {', '.join(OPTIMIZERS)}.")
         dummy = torch.zeros(1, 1, requires_grad=True)  # a class tells its defaults only when it is made
-        return cls(optimizer, dict(options or {}), OPTIMIZERS[optimizer]([dummy]).defaults)
+        return cls(optimizer, dict(options or {}), create(optimizer, [dummy]).defaults)
 
-    def under(self, override: dict[str, Any]) -> Side:
+    def under(self, override: Mapping[str, Any]) -> Side:
         """Itself, or another optimizer with its own defaults, if an override names one."""
-        name = override.pop("optimizer", self.optimizer)
-        return self if name == self.optimizer else Side.named(name, {})
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What is done with a parameter: the verdict of the rules, or the caller's."""
-
-    place: Place
-    verdict: Verdict
-    route: str
-    options: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
-def _decide(network: Network, model: nn.Module, overrides: Overrides) -> list[Decision]:
-    """A decision on every parameter, in the model's order; ValueError for all that are ambiguous together."""
-    named = dict(model.named_parameters())
-    if lazy := next((name for name, p in named.items() if is_lazy(p)), None):
-        raise ValueError(f"route: {lazy!r} has no shape yet; run one batch through the model first.")
-    chosen = resolve(network, named, overrides)
-    places = _places(network)
-    decisions: list[Decision] = []
-    unclear: dict[str, str] = {}
-    for name, parameter in named.items():
-        try:
-            decisions.append(_decision(name, places[id(parameter)], chosen.get(id(parameter))))
-        except Ambiguous as error:
-            unclear[name] = f"{name} {tuple(parameter.shape)}: {error}"
-    if unclear:
-        raise ValueError(_question(unclear))
-    return decisions
-
-
-def _places(network: Network) -> dict[int, list[Place]]:
-    places: dict[int, list[Place]] = {}
-    for node in network.nodes:
-        for attribute, parameter in node.module.named_parameters(recurse=False, remove_duplicate=False):
-            places.setdefault(id(parameter), []).append(Place(attribute, parameter, node, network))
-    return places
-
-
-def _decision(name: str, places: list[Place], override: Override | None) -> Decision:
-    place = places[0]
-    if override is None or override.route is None or not place.parameter.requires_grad:
-        verdict = judge(places)
-        route = verdict.role if verdict.role in ("matrix", "frozen") else "rest"
-        options = dict(override.options) if override is not None else {}
-    else:
-        verdict, route, options = _overridden(places, override.route), override.route, dict(override.options)
-    reading = replace(verdict.reading, **{key: options.pop(key) for key in READING_KEYS & options.keys()})
-    if route == "matrix":
-        _check(name, place.shape, reading)
-    return Decision(place, replace(verdict, reading=reading), route, options)
-
-
-def _overridden(places: list[Place], route: str) -> Verdict:
-    """The caller's verdict, with what the rules know of how to read the parameter, or whether it decays."""
-    try:
-        found = judge(places)
-    except Ambiguous:
-        found = Verdict("override", "")
-    kept = found if (found.role == "matrix") == (route == "matrix") else Verdict("override", "")
-    return replace(kept, reason="override") if route != "frozen" else Verdict("frozen", "override: in no group")
-
-
-def _check(name: str, shape: tuple[int, ...], reading: Reading) -> None:
-    """Raise ValueError for a parameter that cannot be read as matrices in this way."""
-    if len(shape) < (3 if reading.stacked else 2):
-        what = "a stack of matrices" if reading.stacked else "a matrix"
-        raise ValueError(
-            f"route: overrides sends {name!r}, shape {shape}, to the matrices; {what} has more dimensions."
-        )
-    if reading.splits and sum(reading.splits) != (outputs := reading.outputs(shape)):
-        raise ValueError(
-            f"route: splits={reading.splits} of {name!r} add up to {sum(reading.splits)}; it has {outputs} outputs (shape"
-            f" {shape}, transposed={reading.transposed})."
-        )
-
-
-def _question(unclear: dict[str, str]) -> str:
-    """The message that asks for overrides."""
-    names = list(unclear)[:_SHOWN]
-    lines = [f"  {unclear[name]}" for name in names]
-    if len(unclear) > _SHOWN:
-        lines.append(f"  and {len(unclear) - _SHOWN} more")
-    answers = ", ".join(f'"{name}": "matrix"' for name in names)
-    return "\n".join(
-        (
-            "route: the role of these parameters does not follow from the model's structure:",
-            *lines,
-            'Say what each one is, "matrix", "rest" or "frozen", by name or by module:',
-            f"  route(model, overrides={{{answers}}})",
-        )
-    )
+        name = override.get("optimizer", self.optimizer)
+        return self if name == self.optimizer else Side.named(name)
 
 
 def _row(decision: Decision, side: Side | None, keys: dict[str, Any]) -> Row:

@@ -86,7 +86,7 @@ class Network:
         """The first layer of the model and of each tower, if it is no embedding: it reads pixels, samples or features."""
         for tower in [self.root, *map(self._tower, self.trunks)]:
             first = next((n for n in tower.descendants() if sizes(n) or isinstance(n.module, EMBEDDINGS)), None)
-            if first is None or isinstance(first.module, EMBEDDINGS):
+            if first is None or isinstance(first.module, EMBEDDINGS) or _in_attention(first):
                 continue
             starts_model = tower is self.root and isinstance(first.module, CONVOLUTIONS)
             if id(first) not in self.repeated or starts_model:

@@ -34,7 +34,9 @@ def resolve(network: Network, named: Mapping[str, Tensor], overrides: Overrides)
     reached = [(_reach(network, named, key), _checked(key, value)) for key, value in overrides.items()]
     merged: dict[int, dict[str, Any]] = {}
     for parameters, value in sorted(reached, key=lambda pair: -len(pair[0])):
-        for parameter in parameters:
+        # A module's norms and biases are no matrices; a parameter that is named itself is refused later.
+        matrices = [p for p in parameters if p.ndim > 1] if value.get("route") == "matrix" else []
+        for parameter in matrices or parameters:
             merged.setdefault(id(parameter), {}).update(value)
     return {key: Override(value.pop("route", None), value) for key, value in merged.items()}
 

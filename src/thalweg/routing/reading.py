@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -36,13 +36,14 @@ class Reading:
 
     def describe(self, shape: tuple[int, ...]) -> str:
         """In words, for the table."""
-        said = [f"stack of {shape[0]}"] if self.stacked else ["flattened"] if len(shape) > 2 else []
-        if self.splits:
-            same = len(self.splits) > 3 and len(set(self.splits)) == 1
-            said.append(
-                f"split {len(self.splits)} × {self.splits[0]}" if same else f"split {'+'.join(map(str, self.splits))}"
-            )
-        return ", ".join([*said, *(["transposed"] if self.transposed else [])]) or "matrix"
+        said = ["stacked"] if self.stacked else ["flattened"] if len(shape) > 2 else []
+        if len(self.splits) > 3 and len(set(self.splits)) == 1:
+            said.append(f"split {len(self.splits)} × {self.splits[0]}")
+        elif self.splits:
+            said.append(f"split {'+'.join(map(str, self.splits))}")
+        if self.transposed:
+            said.append("transposed")
+        return ", ".join(said) or "matrix"
 
 
 PLAIN = Reading()
@@ -71,10 +72,10 @@ def fused(node: Node) -> tuple[tuple[int, ...], str]:
     return gate_up(outputs, inputs, siblings)
 
 
-def gate_up(outputs: int, inputs: int, siblings: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], str]:
-    """The cut of a fused gate and up projection: a sibling (outputs, inputs) leads half of its outputs back to its inputs."""
+def gate_up(outputs: int, inputs: int, siblings: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], str]:
+    """The cut of a fused gate and up projection: a sibling (outputs, inputs) leads one half back, and none reads both."""
     half = outputs // 2
-    if outputs % 2 == 0 and (inputs, half) in siblings:
+    if outputs % 2 == 0 and (inputs, half) in siblings and all(read != outputs for _, read in siblings):
         return (half, half), "gate and up of a gated MLP in one"
     return (), ""
 

@@ -19,10 +19,8 @@ from thalweg.routing.reading import (
     expert_splits,
     experts_of,
     fused,
-    gate_up,
     heads_of,
     is_attention,
-    oriented,
 )
 from thalweg.routing.usage import use_of
 
@@ -170,8 +168,8 @@ def _convolution(place: Place) -> Verdict | None:
             raise Ambiguous("a transposed convolution in groups")
         return Verdict("matrix", "transposed convolution", Reading(transposed=True))
     if groups > 1:
-        each = (module.out_channels // groups,) * groups
-        return Verdict("matrix", f"convolution in {groups} groups, a matrix each", Reading(splits=each))
+        reading = Reading(splits=(module.out_channels // groups,) * groups)
+        return Verdict("matrix", f"convolution in {groups} groups, a matrix each", reading)
     return Verdict("matrix", "convolution in the hidden layers")
 
 
@@ -194,9 +192,12 @@ def _multihead_attention(place: Place) -> Verdict | None:
 def _recurrent(place: Place) -> Verdict | None:
     if not isinstance(place.module, nn.RNNBase | nn.RNNCellBase):
         return None
-    gates = place.shape[0] // place.module.hidden_size
-    splits = (place.module.hidden_size,) * (gates if gates > 1 else 0)
-    return Verdict("matrix", f"recurrent: {gates} gates in one" if splits else "recurrent", Reading(splits=splits))
+    width: int = place.module.hidden_size
+    gates = place.shape[0] // width
+    if gates < 2:
+        return Verdict("matrix", "recurrent")
+    reading = Reading(splits=(width,) * gates)
+    return Verdict("matrix", f"recurrent: {gates} gates in one", reading)
 
 
 def _expert_bias(place: Place) -> Verdict | None:
@@ -241,11 +242,8 @@ def _bare(place: Place) -> Verdict | None:
         raise Ambiguous(
             f"a bare Parameter, and the code of {type(place.module).__name__} does not show a matrix or a table"
         )
-    transposed = use == "inputs first"
-    others = [p for p in place.module.parameters(recurse=False) if p.ndim == 2 and p is not place.parameter]
-    splits, reason = gate_up(*oriented(place.parameter, transposed), [oriented(p, transposed) for p in others])
-    reading = Reading(splits=splits, transposed=transposed)
-    return Verdict("matrix", reason or "multiplied as a matrix by its module's code", reading)
+    reading = Reading(transposed=use == "inputs first")
+    return Verdict("matrix", "multiplied as a matrix by its module's code", reading)
 
 
 RULES = (
