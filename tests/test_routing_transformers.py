@@ -60,7 +60,12 @@ FAMILIES = {
         tiny("RobertaConfig", **BERT),
         BERT_EMBEDDINGS.format("roberta") + "classifier.out_proj",
     ),
-    "xlm-roberta": Family(
+    "xlm-roberta": Family(  # registers its head before everything else
+        "XLMRobertaForSequenceClassification",
+        tiny("XLMRobertaConfig", **BERT),
+        BERT_EMBEDDINGS.format("roberta") + "classifier.out_proj",
+    ),
+    "xlm-roberta, tokens": Family(
         "XLMRobertaForTokenClassification",
         tiny("XLMRobertaConfig", **BERT),
         BERT_EMBEDDINGS.format("roberta") + "classifier",

@@ -64,12 +64,17 @@ class Network:
         for order, node in enumerate(self.nodes):
             node.order = order
         self.of = {id(node.module): node for node in self.nodes}
+        self.body = self._body()
         self.trunks = _trunks(self.root)
         self.repeated = {id(n) for trunk in self.trunks for block in trunk.blocks for n in block.descendants()}
         self.inputs = {id(node) for node in self._inputs()}
         self.heads: dict[int, str] = {}  # the reason, by node
         self.unclear: dict[int, str] = {}
         self._find_heads()
+
+    def _body(self) -> Node:
+        """The model without its heads, where it says so, as those of transformers do; else all of it."""
+        return self.of.get(id(getattr(self.root.module, "base_model", None)), self.root)
 
     def embeddings_and_output(self) -> tuple[Node | None, Node | None]:
         """What a transformers model names as its token embedding and its output layer."""
@@ -84,25 +89,32 @@ class Network:
 
     def _inputs(self) -> Iterator[Node]:
         """The first layer of the model and of each tower, if it is no embedding: it reads pixels, samples or features."""
-        for tower in [self.root, *map(self._tower, self.trunks)]:
+        for tower in [self.body, *map(self._tower, self.trunks)]:
             first = next((n for n in tower.descendants() if sizes(n) or isinstance(n.module, EMBEDDINGS)), None)
             if first is None or isinstance(first.module, EMBEDDINGS) or _in_attention(first):
                 continue
-            starts_model = tower is self.root and isinstance(first.module, CONVOLUTIONS)
+            starts_model = tower is self.body and isinstance(first.module, CONVOLUTIONS)
             if id(first) not in self.repeated or starts_model:
                 yield first
 
     def _tower(self, trunk: Trunk) -> Node:
         """The largest part of the model with this trunk and no other."""
         others = {id(t.container) for t in self.trunks} - {id(trunk.container)}
-        alone = [a for a in trunk.container.ancestors() if not any(id(d) in others for d in a.descendants())]
+        around = {id(a) for a in self.body.ancestors()} - {id(self.body)}
+        alone = [
+            a
+            for a in trunk.container.ancestors()
+            if id(a) not in around and not any(id(d) in others for d in a.descendants())
+        ]
         return alone[-1] if alone else trunk.container
 
     def _find_heads(self) -> None:
         """The output layers: what the model declares, and every Linear behind the layers that no other one reads."""
         _, output = self.embeddings_and_output()
         end = max((trunk.end for trunk in self.trunks), default=-1)
-        behind = [n for n in self.nodes if n.order > end and sizes(n)]
+        inside = {id(node) for node in self.body.descendants()}
+        behind = [n for n in self.nodes if sizes(n) and (n.order > end or not {id(n)} & (inside | self.repeated))]
+        behind.sort(key=lambda n: id(n) not in inside)  # a head may be registered first, and still comes last
         linears = [n for n in behind if not isinstance(n.module, CONVOLUTIONS) and not _in_attention(n)]
         for i, node in enumerate(linears):
             self._judge_head(node, linears[i + 1 :])

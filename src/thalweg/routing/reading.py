@@ -113,8 +113,15 @@ def _groups(attention: nn.Module, heads: int) -> int:
 
 
 def _number(owner: Any, names: Iterable[str]) -> int | None:
-    found = (getattr(owner, name, None) for name in names)
+    found = (_attribute(owner, name) for name in names)
     return next((n for n in found if isinstance(n, int) and not isinstance(n, bool)), None)
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    try:
+        return getattr(owner, name, None)
+    except RuntimeError:  # a config of transformers whose layers differ in it
+        return None
 
 
 _EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "n_experts", "moe_num_experts")

@@ -182,22 +182,22 @@ def _linear(place: Place) -> Verdict | None:
 
 
 def _multihead_attention(place: Place) -> Verdict | None:
-    if not isinstance(place.module, nn.MultiheadAttention):
+    module = place.module
+    if not isinstance(module, nn.MultiheadAttention):
         return None
-    if place.shape[0] == 3 * place.module.embed_dim:
-        return Verdict("matrix", "hidden layer: q, k and v in one", Reading(splits=(place.module.embed_dim,) * 3))
+    if place.shape[0] == 3 * module.embed_dim:
+        return Verdict("matrix", "hidden layer: q, k and v in one", Reading(splits=(module.embed_dim,) * 3))
     return Verdict("matrix", "hidden layer: a projection of nn.MultiheadAttention")
 
 
 def _recurrent(place: Place) -> Verdict | None:
-    if not isinstance(place.module, nn.RNNBase | nn.RNNCellBase):
+    module = place.module
+    if not isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return None
-    width: int = place.module.hidden_size
-    gates = place.shape[0] // width
+    gates = place.shape[0] // module.hidden_size
     if gates < 2:
         return Verdict("matrix", "recurrent")
-    reading = Reading(splits=(width,) * gates)
-    return Verdict("matrix", f"recurrent: {gates} gates in one", reading)
+    return Verdict("matrix", f"recurrent: {gates} gates in one", Reading(splits=(module.hidden_size,) * gates))
 
 
 def _expert_bias(place: Place) -> Verdict | None:

@@ -30,7 +30,7 @@ _FLIPPED: dict[Use, Use] = {"outputs first": "inputs first", "inputs first": "ou
 _ELEMENTWISE = frozenset(
     (
         *("exp", "sigmoid", "softplus", "tanh", "softmax", "add", "mul", "where"),
-        *("cat", "concat", "stack", "embedding", "gather", "index_select", "interpolate"),
+        *("cat", "concat", "stack", "embedding", "gather", "index_select", "interpolate", "expand", "repeat"),
     )
 )
 _TRANSPOSES = frozenset(("T", "mT", "t", "transpose"))
@@ -85,6 +85,8 @@ def _climb(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Use | None:
             if not isinstance(node.op, ast.MatMult):
                 return "elementwise"
             return _oriented("outputs first" if node.left is inner else "inputs first", flipped)
+        elif isinstance(node, ast.Compare):  # with None, mostly
+            return None
         elif isinstance(node, ast.Call) and node.func is not inner:
             return _argument(node, inner, flipped)
         elif not isinstance(node, ast.Call | ast.UnaryOp | ast.Tuple | ast.List | ast.Starred):
