@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -44,6 +45,15 @@ def decide(network: Network, model: nn.Module, overrides: Overrides) -> list[Dec
     if unclear:
         raise ValueError(_question(unclear))
     return decisions
+
+
+def verdicts(model: nn.Module) -> dict[int, Verdict]:
+    """What the rules say of each parameter, by id, without those whose role is unclear."""
+    found: dict[int, Verdict] = {}
+    for key, places in _places(Network(model)).items():
+        with suppress(Ambiguous):
+            found[key] = judge(places)
+    return found
 
 
 def _places(network: Network) -> dict[int, list[Place]]:

@@ -93,8 +93,13 @@ class Network:
             first = next((n for n in tower.descendants() if sizes(n) or isinstance(n.module, EMBEDDINGS)), None)
             if first is None or isinstance(first.module, EMBEDDINGS) or _in_attention(first):
                 continue
-            starts_model = tower is self.body and isinstance(first.module, CONVOLUTIONS)
-            if id(first) not in self.repeated or starts_model:
+            # A convolution may be the first of repeated ones; a Linear that starts a tower may read another tower.
+            is_convolution, starts_model = isinstance(first.module, CONVOLUTIONS), tower is self.body
+            if (
+                (is_convolution or starts_model)
+                if id(first) not in self.repeated
+                else (is_convolution and starts_model)
+            ):
                 yield first
 
     def _tower(self, trunk: Trunk) -> Node:

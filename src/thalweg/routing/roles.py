@@ -186,7 +186,7 @@ def _multihead_attention(place: Place) -> Verdict | None:
     if not isinstance(module, nn.MultiheadAttention):
         return None
     if place.shape[0] == 3 * module.embed_dim:
-        return Verdict("matrix", "hidden layer: q, k and v in one", Reading(splits=(module.embed_dim,) * 3))
+        return Verdict("matrix", "hidden layer: q, k and v in one", Reading(splits=(place.shape[1],) * 3))
     return Verdict("matrix", "hidden layer: a projection of nn.MultiheadAttention")
 
 
