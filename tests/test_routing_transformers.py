@@ -94,7 +94,7 @@ FAMILIES = {
             pos_att_type=["p2c", "c2p"],
             type_vocab_size=2,
             conv_kernel_size=3,
-        ),  # fmt: skip
+        ),
         BERT_EMBEDDINGS.format("deberta") + "deberta.encoder.rel_embeddings classifier",
     ),
     "modernbert": Family(
@@ -148,7 +148,7 @@ FAMILIES = {
             ffn_dim=48,
             vocab_size=100,
             word_embed_proj_dim=16,
-        ),  # fmt: skip
+        ),
         "model.decoder.embed_tokens model.decoder.embed_positions",  # project_in and project_out are hidden
     ),
     "llama": Family("LlamaForCausalLM", tiny("LlamaConfig", **LLAMA), "model.embed_tokens lm_head"),
@@ -200,7 +200,7 @@ FAMILIES = {
             num_experts_per_tok=2,
             first_k_dense_replace=1,
             num_key_value_heads=4,
-        ),  # fmt: skip
+        ),
         "model.embed_tokens lm_head model.layers.*.mlp.gate",
         {
             "model.layers.*.mlp.experts.gate_up_proj": dict(stacked=True, splits=(16, 16)),
@@ -260,7 +260,7 @@ FAMILIES = {
             decoder_ffn_dim=48,
             vocab_size=100,
             max_position_embeddings=50,
-        ),  # fmt: skip
+        ),
         "model.shared model.encoder.embed_positions model.decoder.embed_positions",
     ),
     "whisper": Family(  # the second convolution is hidden, the encoder's positions are fixed sinusoids
@@ -279,7 +279,7 @@ FAMILIES = {
             max_source_positions=30,
             max_target_positions=40,
             pad_token_id=0,
-        ),  # fmt: skip
+        ),
         "model.encoder.conv1 model.decoder.embed_tokens model.decoder.embed_positions",
         frozen="model.encoder.embed_positions",
     ),

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -147,8 +148,8 @@ def _decay(setup: Setup) -> Iterator[Finding]:
     if deciding and all(_number(group["weight_decay"]) == 0 for group in deciding):
         yield Finding(
             "weight decay is zero everywhere",
-            "weights then grow as long as they train; below a norm this lowers their effective learning rate, and in bfloat16 it"
-            " makes steps too small for them",
+            "weights then grow as long as they train; below a norm this lowers their effective learning rate, and in"
+            " bfloat16 it makes steps too small for them",
             "Set weight_decay, 0.01 to 0.1 for AdamW and Muon, on the matrices; or keep 0 if that is meant",
         )
     decayed = tuple(
@@ -210,55 +211,58 @@ def _schedule_free(setup: Setup) -> Iterator[Finding]:
     if averaged and scheduled:
         yield Finding(
             "a learning rate schedule on a schedule-free optimizer",
-            "its average of the iterates stands in place of a decay of the learning rate; with both, the steps become small while"
-            " the average still waits for them",
+            "its average of the iterates stands in place of a decay of the learning rate; with both, the steps become small"
+            " while the average still waits for them",
             "Remove the scheduler and keep lr constant; a warm-up belongs to the optimizer",
         )
 
 
 def _is_schedule_free(group: Group) -> bool:
-    average = group.get("average")
-    ours = average == "schedule_free" or (
-        isinstance(average, tuple | list) and average[:1] in (("schedule_free",), ["schedule_free"])
-    )
-    return ours or {"train_mode", "weight_lr_power"} <= group.keys()  # the package schedulefree
+    average: Any = group.get("average")
+    kind: Any = average[0] if isinstance(average, tuple | list) else average  # alone, or in a pair with its β
+    return (
+        kind == "schedule_free" or {"train_mode", "weight_lr_power"} <= group.keys()
+    )  # the package schedulefree's keys
 
 
 def _rounding(setup: Setup) -> Iterator[Finding]:
     for group in setup.groups:
         if group.get("precision", "nearest") != "nearest":  # ours rounds stochastically unless told otherwise
             continue
-        measured = {
-            name: (_stuck(p, size), min(p.numel(), _SAMPLE))
-            for name, p in setup.members(group)
-            if p.dtype == torch.bfloat16
-            and not p.is_meta
-            and p.numel()
-            and (size := _step_size(setup, group, p)) is not None
-        }
-        elements = sum(n for _, n in measured.values())
-        portion = sum(stuck * n for stuck, n in measured.values()) / max(elements, 1)
+        halves = [(name, p) for name, p in setup.members(group) if p.dtype == torch.bfloat16 and not p.is_meta]
+        sizes = {name: _step_size(setup, group, p) for name, p in halves}
+        stuck = {name: _stuck(p, size) for name, p in halves if (size := sizes[name]) is not None}
+        elements = {name: p.numel() for name, p in halves if name in stuck}
+        portion = sum(stuck[name] * n for name, n in elements.items()) / max(sum(elements.values()), 1)
         if portion > 0.5:
             yield Finding(
                 f"lr={_peak_lr(group):g} is too small to move bfloat16 weights",
-                f"{portion:.0%} of the weights of this group are so large that a step of the expected size is less than half the"
-                " distance to the next bfloat16 number, and rounding to nearest discards it",
-                "Round stochastically, as thalweg's optimizers do by default; or keep float32 weights under autocast; or raise lr",
-                tuple(name for name, (stuck, _) in measured.items() if stuck > 0.5),
+                f"for {portion:.0%} of the weights of this group, a step of the expected size is less than half the distance"
+                " to the next bfloat16 number, and rounding to nearest discards it",
+                "Round stochastically, as thalweg's optimizers do by default; or keep float32 weights under autocast; or"
+                " raise lr",
+                tuple(name for name, part in stuck.items() if part > 0.5),
             )
 
 
 def _step_size(setup: Setup, group: Group, p: Tensor) -> float | None:
     """The expected size of an element's step; None where it depends on the gradient's size, as in SGD."""
     if setup.is_muon(group) and p.ndim > 1:
-        rows, columns = p.shape[0], p[0].numel()
-        # The root mean square of an orthogonal matrix is 1/√max(rows, columns).
+        rows, columns = _as_matrix(group, p)
+        # The root mean square of the elements of an orthogonal matrix is 1/√max(rows, columns).
         return _peak_lr(group) * _MUON_SCALES[_adjustment(group)](rows, columns) / math.sqrt(max(rows, columns))
     is_normalised = "betas" in group or type(setup.optimizer).__name__ in ("RMSprop", "Adadelta")
     return _peak_lr(group) if is_normalised else None
 
 
-_MUON_SCALES: dict[str, Callable[[int, int], float]] = {
+def _as_matrix(group: Group, p: Tensor) -> tuple[float, float]:
+    """The rows and columns that Muon sees; of fused matrices, an average one's."""
+    first, *others = p.shape[1:] if group.get("stacked") else p.shape
+    rows, columns = (math.prod(others), first) if group.get("transposed") else (first, math.prod(others))
+    return rows / max(len(group.get("splits") or ()), 1), columns
+
+
+_MUON_SCALES: dict[str, Callable[[float, float], float]] = {
     "original": lambda rows, columns: math.sqrt(max(1.0, rows / columns)),
     "match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),
     "spectral": lambda rows, columns: math.sqrt(rows / columns),
@@ -282,9 +286,10 @@ def _number(value: float | Tensor) -> float:
 @torch.no_grad()
 def _stuck(p: Tensor, size: float) -> float:
     """The portion of a parameter's elements that a step of this size moves in neither direction."""
-    local = p.to_local() if isinstance(p, DTensor) else p
-    flat = local.flatten()
-    sample = flat[:: -(-flat.numel() // _SAMPLE) or 1]
+    flat = (p.to_local() if isinstance(p, DTensor) else p).flatten()
+    if not flat.numel():
+        return 0.0
+    sample = flat[:: -(-flat.numel() // _SAMPLE)]
     wide = sample.float()
     moves = ((wide + size).to(p.dtype) != sample) | ((wide - size).to(p.dtype) != sample)
     return 1.0 - moves.float().mean().item()

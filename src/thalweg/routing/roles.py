@@ -97,7 +97,7 @@ def _judge_place(place: Place) -> Verdict:
 def _one_dimensional(place: Place) -> Verdict | None:
     if len(place.shape) > 1:
         return None
-    alone = all(p.ndim < 2 for p in place.module.parameters())
+    alone = all(p.ndim < 2 for p in place.module.parameters()) and not isinstance(place.module, nn.PReLU)
     if isinstance(place.module, _NORMS) or (alone and place.attribute in ("weight", "bias")):
         return Verdict("norm", "norm: no matrix")
     return Verdict("vector", f"{'bias' if place.attribute == 'bias' else 'one-dimensional'}: no matrix")
