@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,6 +156,10 @@ FAMILIES = {
     "mistral": Family("MistralForCausalLM", tiny("MistralConfig", **LLAMA), "model.embed_tokens lm_head"),
     "qwen2": Family("Qwen2ForCausalLM", tiny("Qwen2Config", **LLAMA), "model.embed_tokens lm_head"),
     "qwen3": Family("Qwen3ForCausalLM", tiny("Qwen3Config", **LLAMA), "model.embed_tokens lm_head"),
+    # (4 + 2 · 2) heads of 4 are 32, the outputs of o_proj too, which is no fused q, k and v.
+    "qwen3, narrow heads": Family(
+        "Qwen3ForCausalLM", tiny("Qwen3Config", **LLAMA | dict(head_dim=4)), "model.embed_tokens lm_head"
+    ),
     "gemma3": Family("Gemma3ForCausalLM", tiny("Gemma3TextConfig", **LLAMA), "model.embed_tokens"),
     "phi3": Family(
         "Phi3ForCausalLM",
@@ -400,3 +405,32 @@ def test_every_parameter_is_in_one_group_and_one_row(family: Family) -> None:
 
 def test_twenty_families() -> None:
     assert len({key.split(",")[0] for key in FAMILIES}) >= 20
+
+
+SHOWN = {
+    "GPT-2": ("GPT2LMHeadModel", tiny("GPT2Config")),
+    "BERT": ("BertForMaskedLM", tiny("BertConfig")),
+    "ViT": ("ViTForImageClassification", tiny("ViTConfig", num_labels=1000)),
+    "ResNet-18": (
+        "ResNetForImageClassification",
+        tiny(
+            "ResNetConfig", layer_type="basic", hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], num_labels=1000
+        ),
+    ),
+    "Mixtral": ("MixtralForCausalLM", tiny("MixtralConfig")),
+}
+
+
+def shown(model: str, config: Any) -> str:
+    with torch.device("meta"):
+        return route(
+            getattr(transformers, model)(config),
+            matrix_options={"weight_decay": 0.1},
+            rest_options={"weight_decay": 0.1},
+        ).table()
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_documentation_shows_the_tables_as_they_are(name: str) -> None:
+    page = Path(__file__).parent.parent / "docs" / "routing.md"
+    assert f"### {name}\n\n```text\n{shown(*SHOWN[name])}\n```" in page.read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from thalweg.core.names import without_wrappers
+from thalweg.routing.attention import is_attention
 
 CONVOLUTIONS = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
@@ -91,7 +92,7 @@ class Network:
         """The first layer of the model and of each tower, if it is no embedding: it reads pixels, samples or features."""
         for tower in [self.body, *map(self._tower, self.trunks)]:
             first = next((n for n in tower.descendants() if sizes(n) or isinstance(n.module, EMBEDDINGS)), None)
-            if first is None or isinstance(first.module, EMBEDDINGS) or _in_attention(first):
+            if first is None or isinstance(first.module, EMBEDDINGS) or self._in_attention(first):
                 continue
             # A convolution may be the first of repeated ones; a Linear that starts a tower may read another tower.
             is_convolution, starts_model = isinstance(first.module, CONVOLUTIONS), tower is self.body
@@ -113,6 +114,12 @@ class Network:
         ]
         return alone[-1] if alone else trunk.container
 
+    def _in_attention(self, node: Node) -> bool:
+        """Whether it is part of an attention.  A whole model may know its number of heads too."""
+        above = {id(a) for trunk in self.trunks for a in trunk.container.ancestors()} | {id(self.root)}
+        parent = node.parent
+        return parent is not None and id(parent) not in above and is_attention(parent.module)
+
     def _find_heads(self) -> None:
         """The output layers: what the model declares, and every Linear behind the layers that no other one reads."""
         _, output = self.embeddings_and_output()
@@ -120,7 +127,7 @@ class Network:
         inside = {id(node) for node in self.body.descendants()}
         behind = [n for n in self.nodes if sizes(n) and (n.order > end or not {id(n)} & (inside | self.repeated))]
         behind.sort(key=lambda n: id(n) not in inside)  # a head may be registered first, and still comes last
-        linears = [n for n in behind if not isinstance(n.module, CONVOLUTIONS) and not _in_attention(n)]
+        linears = [n for n in behind if not isinstance(n.module, CONVOLUTIONS) and not self._in_attention(n)]
         for i, node in enumerate(linears):
             self._judge_head(node, linears[i + 1 :])
         if not linears and behind:
@@ -199,10 +206,6 @@ def _blocks(node: Node) -> list[Node]:
 def _is_block(node: Node) -> bool:
     """Whether it is made of parts and holds a matrix."""
     return bool(node.children) and any(p.ndim > 1 for p in node.module.parameters())
-
-
-def _in_attention(node: Node) -> bool:
-    return node.parent is not None and isinstance(node.parent.module, nn.MultiheadAttention)
 
 
 def _sequential(first: Node, second: Node) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]
 from torch.nn.utils.parametrize import ParametrizationList
 
+from thalweg.routing.attention import heads_of, is_attention
 from thalweg.routing.network import CONVOLUTIONS, EMBEDDINGS, Network, Node, is_conv1d, sizes
 from thalweg.routing.reading import (
     PLAIN,
@@ -19,8 +20,6 @@ from thalweg.routing.reading import (
     expert_splits,
     experts_of,
     fused,
-    heads_of,
-    is_attention,
 )
 from thalweg.routing.usage import use_of
 
@@ -143,7 +142,7 @@ def _router(place: Place) -> Verdict | None:
         and place.shape[0] in experts_of(place.node)
         and not is_attention(place.module)
     ):
-        return Verdict("router", f"router: chooses among {place.shape[0]} experts, its rows are classes")
+        return Verdict("router", f"router: chooses among {place.shape[0]} experts, which are its rows")
     return None
 
 
