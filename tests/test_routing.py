@@ -306,6 +306,48 @@ def test_gated_and_low_rank_layers() -> None:
     assert roles(routes)["1.0.lora_a.weight"] == "matrix"
 
 
+def test_an_expansion_by_two_is_not_a_gate() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.Linear(16, 32)
+            self.down = nn.Linear(32, 16)
+            self.skip = nn.Linear(16, 16)
+
+    model = nn.Sequential(nn.Embedding(50, 16), nn.ModuleList([Residual(), Residual()]), nn.Linear(16, 50))
+    assert reading(route(model), "1.0.up.weight") == {}
+
+
+def test_a_model_that_knows_its_heads_has_an_output_layer_all_the_same() -> None:
+    """And an attention behind the layers has none: what nothing of the right size reads is still hidden there."""
+
+    class Pooled(Transformer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_heads = 4
+            self.head = None  # pyright: ignore[reportAttributeAccessIssue]
+            self.pool = Attention()
+            self.output = nn.Linear(16, 50)
+
+    found = roles(route(Pooled()))
+    assert {name for name, role in found.items() if role == "head"} == {"output.weight"}
+    assert found["pool.qkv.weight"] == "matrix"
+
+
+def test_a_table_of_relative_positions() -> None:
+    class Relative(Attention):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.empty(49, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            table = self.table  # from here on it is any tensor
+            return self.proj(x) + table.sum()
+
+    model = nn.Sequential(nn.Embedding(50, 16), nn.ModuleList([Relative(), Relative()]), nn.Linear(16, 50))
+    assert roles(route(model))["1.0.table"] == "position"
+
+
 def test_norms_of_any_kind() -> None:
     class Scale(nn.Module):
         def __init__(self) -> None:

@@ -66,6 +66,22 @@ FAMILIES = {
         tiny("XLMRobertaConfig", **BERT),
         BERT_EMBEDDINGS.format("roberta") + "classifier.out_proj",
     ),
+    "xlm-roberta, choice": Family(  # the same, and its pooler is read by that head
+        "XLMRobertaForMultipleChoice",
+        tiny("XLMRobertaConfig", **BERT),
+        BERT_EMBEDDINGS.format("roberta") + "classifier",
+    ),
+    "gpt2, cross-attention": Family(  # k and v of the other sequence in one, q apart
+        "GPT2LMHeadModel",
+        tiny("GPT2Config", n_embd=32, n_layer=3, n_head=4, vocab_size=100, add_cross_attention=True),
+        "transformer.wte transformer.wpe",
+        {
+            "transformer.h.*.attn.c_attn": dict(splits=(32, 32, 32), transposed=True),
+            "transformer.h.*.crossattention.c_attn": dict(splits=(32, 32), transposed=True),
+            **{f"transformer.h.*.crossattention.{name}": T for name in ("c_proj", "q_attn")},
+            **{f"transformer.h.*.{name}": T for name in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj")},
+        },
+    ),
     "xlm-roberta, tokens": Family(
         "XLMRobertaForTokenClassification",
         tiny("XLMRobertaConfig", **BERT),

@@ -14,8 +14,10 @@ SOURCE = Path(thalweg.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 # A file may import what has a lower floor than its own, and its own folder.
-FLOORS = {"core": 0, "_version": 0, "rules": 1, "registry": 2, "routing": 3, "preflight": 4, "__init__": 5}
-FLOORS |= {"conformance": 6, "lab": 7, "__main__": 8}
+FLOORS = {
+    **{"core": 0, "_version": 0, "rules": 1, "registry": 2, "routing": 3, "preflight": 4},
+    **{"__init__": 5, "conformance": 6, "lab": 7, "__main__": 8},
+}
 
 
 def room(file: Path) -> str:

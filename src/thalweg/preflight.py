@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -218,11 +218,13 @@ def _schedule_free(setup: Setup) -> Iterator[Finding]:
 
 
 def _is_schedule_free(group: Group) -> bool:
-    average: Any = group.get("average")
-    kind: Any = average[0] if isinstance(average, tuple | list) else average  # alone, or in a pair with its β
-    return (
-        kind == "schedule_free" or {"train_mode", "weight_lr_power"} <= group.keys()
-    )  # the package schedulefree's keys
+    average = group.get("average")
+    if isinstance(average, tuple | list):  # with its β
+        average = cast("tuple[object, ...]", average)[0]
+    return average == "schedule_free" or group.keys() >= {
+        "train_mode",
+        "weight_lr_power",
+    }  # as the package schedulefree
 
 
 def _rounding(setup: Setup) -> Iterator[Finding]:

@@ -127,11 +127,12 @@ class Network:
         inside = {id(node) for node in self.body.descendants()}
         behind = [n for n in self.nodes if sizes(n) and (n.order > end or not {id(n)} & (inside | self.repeated))]
         behind.sort(key=lambda n: id(n) not in inside)  # a head may be registered first, and still comes last
-        linears = [n for n in behind if not isinstance(n.module, CONVOLUTIONS) and not self._in_attention(n)]
+        convolutions = [n for n in behind if isinstance(n.module, CONVOLUTIONS)]
+        linears = [n for n in behind if n not in convolutions and not self._in_attention(n)]
         for i, node in enumerate(linears):
             self._judge_head(node, linears[i + 1 :])
-        if not linears and behind:
-            self.heads[id(behind[-1])] = "output layer: the last convolution, and no Linear follows"
+        if not linears and convolutions:
+            self.heads[id(convolutions[-1])] = "output layer: the last convolution, and no Linear follows"
         if output is not None:
             self.heads[id(output)] = "output layer: the model's get_output_embeddings()"
         elif not self.heads and self.trunks and not hasattr(self.root.module, "get_output_embeddings"):
