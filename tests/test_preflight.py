@@ -202,6 +202,15 @@ def test_sgd_says_nothing_of_its_step() -> None:
     assert found(model, torch.optim.SGD(by_dimension(model), lr=1e-5)) == []
 
 
+def test_a_group_without_a_learning_rate_of_its_own() -> None:
+    """As Adafactor's, which is relative."""
+    model = constant(0.75)
+    optimizer = torch.optim.SGD(by_dimension(model), lr=1e-5)
+    for group in optimizer.param_groups:
+        group["lr"] = None
+    assert found(model, optimizer) == []
+
+
 def test_small_weights_move() -> None:
     model = constant(math.ldexp(0.75, -12))
     assert found(model, torch.optim.AdamW(by_dimension(model), lr=1e-5)) == []

@@ -15,8 +15,16 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # A file may import what has a lower floor than its own, and its own folder.
 FLOORS = {
-    **{"core": 0, "_version": 0, "rules": 1, "registry": 2, "routing": 3, "preflight": 4},
-    **{"__init__": 5, "conformance": 6, "lab": 7, "__main__": 8},
+    "core": 0,
+    "_version": 0,
+    "rules": 1,
+    "registry": 2,
+    "routing": 3,
+    "preflight": 4,
+    "__init__": 5,
+    "conformance": 6,
+    "lab": 7,
+    "__main__": 8,
 }
 
 

@@ -66,10 +66,15 @@ class Setup:
         known = self.named.get(id(self.groups[i]["params"][j]))
         return known[0] if known is not None else describe(self.groups, i, j)
 
+    def rules(self, group: Group) -> set[str]:
+        """What the group's optimizer is called: by its entry in a mix of rules, else by the optimizer's classes."""
+        return (
+            {group["optimizer"]} if "optimizer" in group else {c.__name__.lower() for c in type(self.optimizer).__mro__}
+        )
+
     def is_muon(self, group: Group) -> bool:
         """Whether the group's updates are orthogonalised."""
-        classes = {cls.__name__.lower() for cls in type(self.optimizer).__mro__}
-        return group["optimizer"] == "muon" if "optimizer" in group else "muon" in classes
+        return "muon" in self.rules(group)
 
 
 def preflight(model: nn.Module, optimizer: torch.optim.Optimizer, *, scheduler: object | None = None) -> list[Finding]:
@@ -144,8 +149,8 @@ def _frozen(setup: Setup) -> Iterator[Finding]:
 
 
 def _decay(setup: Setup) -> Iterator[Finding]:
-    deciding = [group for group in setup.groups if "weight_decay" in group and group["params"]]
-    if deciding and all(_number(group["weight_decay"]) == 0 for group in deciding):
+    deciding = [group for group in setup.groups if group.get("weight_decay") is not None and group["params"]]
+    if deciding and all(float(group["weight_decay"]) == 0 for group in deciding):
         yield Finding(
             "weight decay is zero everywhere",
             "weights then grow as long as they train; below a norm this lowers their effective learning rate, and in"
@@ -155,7 +160,7 @@ def _decay(setup: Setup) -> Iterator[Finding]:
     decayed = tuple(
         name
         for group in deciding
-        if _number(group["weight_decay"]) != 0
+        if float(group["weight_decay"]) != 0
         for name, p in setup.members(group)
         if (verdict := setup.verdicts.get(id(p))) is not None and verdict.role in ("norm", "vector")
     )
@@ -221,20 +226,17 @@ def _is_schedule_free(group: Group) -> bool:
     average = group.get("average")
     if isinstance(average, tuple | list):  # with its β
         average = cast("tuple[object, ...]", average)[0]
-    return average == "schedule_free" or group.keys() >= {
-        "train_mode",
-        "weight_lr_power",
-    }  # as the package schedulefree
+    of_the_package = {"train_mode", "weight_lr_power"} <= group.keys()  # schedulefree's
+    return average == "schedule_free" or of_the_package
 
 
 def _rounding(setup: Setup) -> Iterator[Finding]:
     for group in setup.groups:
         if group.get("precision", "nearest") != "nearest":  # ours rounds stochastically unless told otherwise
             continue
-        halves = [(name, p) for name, p in setup.members(group) if p.dtype == torch.bfloat16 and not p.is_meta]
-        sizes = {name: _step_size(setup, group, p) for name, p in halves}
-        stuck = {name: _stuck(p, size) for name, p in halves if (size := sizes[name]) is not None}
-        elements = {name: p.numel() for name, p in halves if name in stuck}
+        measured = [(name, p) for name, p in setup.members(group) if p.dtype == torch.bfloat16 and not p.is_meta]
+        stuck = {name: _stuck(p, size) for name, p in measured if (size := _step_size(setup, group, p)) is not None}
+        elements = {name: p.numel() for name, p in measured if name in stuck}
         portion = sum(stuck[name] * n for name, n in elements.items()) / max(sum(elements.values()), 1)
         if portion > 0.5:
             yield Finding(
@@ -253,7 +255,7 @@ def _step_size(setup: Setup, group: Group, p: Tensor) -> float | None:
         rows, columns = _as_matrix(group, p)
         # The root mean square of the elements of an orthogonal matrix is 1/√max(rows, columns).
         return _peak_lr(group) * _MUON_SCALES[_adjustment(group)](rows, columns) / math.sqrt(max(rows, columns))
-    is_normalised = "betas" in group or type(setup.optimizer).__name__ in ("RMSprop", "Adadelta")
+    is_normalised = "betas" in group or {"rmsprop", "adadelta"} & setup.rules(group)
     return _peak_lr(group) if is_normalised else None
 
 
@@ -278,11 +280,8 @@ def _adjustment(group: Group) -> str:
 
 def _peak_lr(group: Group) -> float:
     """The largest learning rate that is known of: a warm-up starts below it."""
-    return max(_number(group[key]) for key in ("lr", "initial_lr", "max_lr") if key in group)
-
-
-def _number(value: float | Tensor) -> float:
-    return float(value)
+    known = [group.get(key) for key in ("lr", "initial_lr", "max_lr")]
+    return max((float(lr) for lr in known if lr is not None), default=0.0)
 
 
 @torch.no_grad()

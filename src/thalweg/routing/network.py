@@ -66,6 +66,7 @@ class Network:
             node.order = order
         self.of = {id(node.module): node for node in self.nodes}
         self.body = self._body()
+        self.tokens = self._declared("get_input_embeddings")
         self.trunks = _trunks(self.root)
         self.repeated = {id(n) for trunk in self.trunks for block in trunk.blocks for n in block.descendants()}
         self.inputs = {id(node) for node in self._inputs()}
@@ -77,11 +78,8 @@ class Network:
         """The model without its heads, where it says so, as those of transformers do; else all of it."""
         return self.of.get(id(getattr(self.root.module, "base_model", None)), self.root)
 
-    def embeddings_and_output(self) -> tuple[Node | None, Node | None]:
-        """What a transformers model names as its token embedding and its output layer."""
-        return self._declared("get_input_embeddings"), self._declared("get_output_embeddings")
-
     def _declared(self, getter: str) -> Node | None:
+        """The module that a model of transformers names by this method."""
         ask = cast("Callable[[], Any] | None", getattr(self.root.module, getter, None))
         try:
             return self.of.get(id(ask())) if ask is not None else None
@@ -95,12 +93,8 @@ class Network:
             if first is None or isinstance(first.module, EMBEDDINGS) or self._in_attention(first):
                 continue
             # A convolution may be the first of repeated ones; a Linear that starts a tower may read another tower.
-            is_convolution, starts_model = isinstance(first.module, CONVOLUTIONS), tower is self.body
-            if (
-                (is_convolution or starts_model)
-                if id(first) not in self.repeated
-                else (is_convolution and starts_model)
-            ):
+            needed = all if id(first) in self.repeated else any
+            if needed((isinstance(first.module, CONVOLUTIONS), tower is self.body)):
                 yield first
 
     def _tower(self, trunk: Trunk) -> Node:
@@ -122,7 +116,6 @@ class Network:
 
     def _find_heads(self) -> None:
         """The output layers: what the model declares, and every Linear behind the layers that no other one reads."""
-        _, output = self.embeddings_and_output()
         end = max((trunk.end for trunk in self.trunks), default=-1)
         inside = {id(node) for node in self.body.descendants()}
         behind = [n for n in self.nodes if sizes(n) and (n.order > end or not {id(n)} & (inside | self.repeated))]
@@ -133,7 +126,7 @@ class Network:
             self._judge_head(node, linears[i + 1 :])
         if not linears and convolutions:
             self.heads[id(convolutions[-1])] = "output layer: the last convolution, and no Linear follows"
-        if output is not None:
+        if (output := self._declared("get_output_embeddings")) is not None:
             self.heads[id(output)] = "output layer: the model's get_output_embeddings()"
         elif not self.heads and self.trunks and not hasattr(self.root.module, "get_output_embeddings"):
             for node in self.nodes:

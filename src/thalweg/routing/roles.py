@@ -115,8 +115,8 @@ def _parametrized(place: Place) -> Verdict | None:
 
 
 def _embedding(place: Place) -> Verdict | None:
-    tokens, _ = place.network.embeddings_and_output()
-    if isinstance(place.module, EMBEDDINGS) or (place.node is tokens and not sizes(place.node)):
+    is_declared = place.node is place.network.tokens and not place.node.children and not sizes(place.node)
+    if isinstance(place.module, EMBEDDINGS) or is_declared:
         return Verdict("embedding", "embedding: rows are looked up, each by itself")
     return None
 
