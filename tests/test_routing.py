@@ -246,6 +246,31 @@ def test_bare_parameters_are_what_the_code_does_with_them() -> None:
     assert reading(routes, "flipped") == {}
 
 
+class ByIndex(nn.Module):
+    """Taken apart before it is used, so that the use of the parts does not show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.empty(20, 16))
+        self.experts = nn.Parameter(torch.empty(4, 16, 16))
+        self.sliced = nn.Parameter(torch.empty(32, 16))
+        self.head = nn.Linear(16, 50)
+
+    def forward(self, x: Tensor, i: Tensor) -> Tensor:
+        row = self.rows[i]
+        expert = self.experts[0]
+        upper = self.sliced[:16]
+        return self.head((x + row) @ expert @ upper)
+
+
+def test_a_part_of_a_stack_may_be_a_matrix() -> None:
+    with pytest.raises(ValueError, match="does not follow") as error:
+        route(ByIndex())
+    assert "experts (4, 16, 16)" in str(error.value)
+    assert "sliced (32, 16)" in str(error.value)
+    assert "rows" not in str(error.value)
+
+
 class Unclear(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -449,6 +474,8 @@ def test_learning_rates_fall_from_layer_to_layer() -> None:
     assert [found[f"blocks.{k}.norm.weight"]["lr"] for k in range(3)] == [1e-2 / 8, 1e-2 / 4, 1e-2 / 2]
     assert found["head.weight"]["lr"] == 1e-2
     assert found["blocks.2.attn.proj.weight"]["lr"] == 0.02 / 2  # the default of the class
+    chosen = groups(route(Transformer(), layer_decay=0.5, overrides={"blocks.0": {"lr": 0.3}}))
+    assert chosen["blocks.0.norm.weight"]["lr"] == 0.3
 
 
 def test_what_layer_decay_refuses() -> None:

@@ -60,7 +60,8 @@ def route(
         rest_options: those of the rest.
         overrides: by module, parameter or exact name (of a module: all below it), ``"matrix"``, ``"rest"``, ``"frozen"`` (in no
             group), or a dict of group keys: ``{"route": "matrix", "splits": (64, 64, 64), "lr": 1e-3}``.
-        layer_decay: factor in (0, 1] by which the learning rate falls with each layer from the output towards the input.
+        layer_decay: factor in (0, 1] by which the learning rate falls with each layer from the output towards the input;
+            one that ``overrides`` gives stays as it is.
         no_decay: the roles that get ``weight_decay=0``; of ``NO_DECAY`` and, for one, ``"embedding"``.
 
     Returns:
@@ -87,7 +88,7 @@ def route(
         if verdict.role in no_decay:
             keys["weight_decay"] = 0.0
         keys |= verdict.reading.keys() | decision.options
-        if layer_decay < 1:
+        if layer_decay < 1 and "lr" not in decision.options:
             keys["lr"] = (side.defaults | keys)["lr"] * layer_decay ** (last - depth[id(decision.place.node)])
         rows.append(_row(decision, side, keys))
         _add(groups, keys, decision.place)

@@ -235,9 +235,9 @@ def _position(place: Place) -> Verdict | None:
 def _bare(place: Place) -> Verdict | None:
     """A parameter that its module uses itself."""
     use = use_of(place.module, place.attribute)
-    if use == "elementwise":
+    if use == "elementwise" or (use == "looked up" and len(place.shape) == 2):
         return Verdict("table", "added, looked up or scaled by its module's code: no matrix")
-    if use == "unknown" or len(place.shape) > 2:
+    if use in ("looked up", "unknown") or len(place.shape) > 2:
         raise Ambiguous(
             f"a bare Parameter, and the code of {type(place.module).__name__} does not show a matrix or a table"
         )

@@ -15,7 +15,7 @@ from typing import Literal, cast
 
 from torch import nn
 
-Use = Literal["outputs first", "inputs first", "elementwise", "unknown"]
+Use = Literal["outputs first", "inputs first", "elementwise", "looked up", "unknown"]
 
 # The argument that is the matrix, and how it is laid out there.
 _PRODUCTS: dict[tuple[str, int], Use] = {
@@ -39,8 +39,10 @@ _SETUP = frozenset(("__init__", "reset_parameters", "_reset_parameters", "init_w
 
 
 def use_of(module: nn.Module, attribute: str) -> Use:
-    """How ``module``'s methods use ``self.attribute``: as a matrix, element by element, or in a way that does not show."""
+    """How ``module``'s methods use ``self.attribute``: as a matrix, by element, by index, or in a way that does not show."""
     uses = set(_uses(type(module), attribute))
+    if uses == {"elementwise", "looked up"}:
+        return "looked up"
     return uses.pop() if len(uses) == 1 else "unknown"
 
 
@@ -78,9 +80,11 @@ def _climb(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Use | None:
             if node.attr in _METADATA:
                 return None
             flipped ^= node.attr in _TRANSPOSES
-            looked_up |= node.attr in _ELEMENTWISE
+            if node.attr in _ELEMENTWISE:
+                return "elementwise"
         elif isinstance(node, ast.Subscript) and node.value is inner:
-            looked_up = True
+            # A slice of a matrix is one; what an index gives is a row.
+            looked_up |= not any(isinstance(part, ast.Slice) for part in ast.walk(node.slice))
         elif isinstance(node, ast.BinOp):
             if not isinstance(node.op, ast.MatMult):
                 return "elementwise"
@@ -90,7 +94,7 @@ def _climb(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> Use | None:
         elif isinstance(node, ast.Call) and node.func is not inner:
             return _argument(node, inner, flipped)
         elif not isinstance(node, ast.Call | ast.UnaryOp | ast.Tuple | ast.List | ast.Starred):
-            return "elementwise" if looked_up else "unknown"
+            return "looked up" if looked_up else "unknown"
 
 
 def _argument(call: ast.Call, argument: ast.AST, flipped: bool) -> Use | None:
