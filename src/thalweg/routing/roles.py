@@ -221,7 +221,7 @@ def _expert_stack(place: Place) -> Verdict | None:
 
 
 def _relative_positions(place: Place) -> Verdict | None:
-    if len(place.shape) == 2 and heads_of(place.module) == place.shape[1] and is_attention(place.module):
+    if len(place.shape) == 2 and heads_of(place.module) in place.shape and is_attention(place.module):
         return Verdict("position", "relative positions: a number for each head, looked up")
     return None
 
