@@ -17,9 +17,6 @@ FILES = sorted(SOURCE.rglob("*.py"))
 FLOORS = {
     "core": 0,
     "_version": 0,
-FLOORS = {
-    "core": 0,
-    "_version": 0,
     "batchnorm": 1,
     "curvature": 1,
     "rules": 2,
@@ -31,11 +28,6 @@ FLOORS = {
     "conformance": 7,
     "lab": 8,
     "__main__": 9,
-}
-    "__init__": 4,
-    "conformance": 5,
-    "lab": 6,
-    "__main__": 7,
 }
 
 

@@ -1,20 +1,22 @@
 """thalweg: optimizers for PyTorch whose code reads like the equation and runs as fused kernels."""
 
-from torch.optim import LBFGS
-
 from thalweg._version import __version__
 from thalweg.batchnorm import update_bn
 from thalweg.core.options import Options
 from thalweg.mixed import Mixed
+from thalweg.preflight import Finding, PreflightWarning, preflight
 from thalweg.registry import create, list_optimizers
+from thalweg.routing import Routes, route
 from thalweg.rules.adadelta import Adadelta
 from thalweg.rules.adagrad import Adagrad
 from thalweg.rules.adam import Adam, AdamW
 from thalweg.rules.dope import DOPE
 from thalweg.rules.exmachina import ExMachina
+from thalweg.rules.lbfgs import LBFGS
 from thalweg.rules.mars import MARS
 from thalweg.rules.muon import Muon
 from thalweg.rules.nadam import NAdam
+from thalweg.rules.newton import NewtonCG
 from thalweg.rules.rmsprop import RMSprop
 from thalweg.rules.saveus import SAVEUS
 from thalweg.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
@@ -32,14 +34,20 @@ __all__ = [
     "AdamW",
     "AdamWScheduleFree",
     "ExMachina",
+    "Finding",
     "Mixed",
     "Muon",
     "NAdam",
+    "NewtonCG",
     "Options",
+    "PreflightWarning",
     "RMSprop",
+    "Routes",
     "SGDScheduleFree",
     "__version__",
     "create",
     "list_optimizers",
+    "preflight",
+    "route",
     "update_bn",
 ]
