@@ -7,15 +7,15 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
+from thalweg.core.average import kind_of
 from thalweg.core.gradient import clip_kind
 from thalweg.core.names import describe
 from thalweg.core.rule import Group
+from thalweg.core.sharding import local
 from thalweg.routing.decide import verdicts
 from thalweg.routing.roles import Verdict
 
@@ -223,11 +223,9 @@ def _schedule_free(setup: Setup) -> Iterator[Finding]:
 
 
 def _is_schedule_free(group: Group) -> bool:
-    average = group.get("average")
-    if isinstance(average, tuple | list):  # with its β
-        average = cast("tuple[object, ...]", average)[0]
-    of_the_package = {"train_mode", "weight_lr_power"} <= group.keys()  # schedulefree's
-    return average == "schedule_free" or of_the_package
+    if "average" in group:
+        return kind_of(group["average"]) == "schedule_free"
+    return {"train_mode", "weight_lr_power"} <= group.keys()  # the schedulefree package's
 
 
 def _rounding(setup: Setup) -> Iterator[Finding]:
@@ -287,7 +285,7 @@ def _peak_lr(group: Group) -> float:
 @torch.no_grad()
 def _stuck(p: Tensor, size: float) -> float:
     """The portion of a parameter's elements that a step of this size moves in neither direction."""
-    flat = (p.to_local() if isinstance(p, DTensor) else p).flatten()
+    flat = local(p).flatten()
     if not flat.numel():
         return 0.0
     sample = flat[:: -(-flat.numel() // _SAMPLE)]
