@@ -193,3 +193,32 @@ def test_the_state_of_another_rule_is_refused() -> None:
     other = thalweg.Mixed([{"params": params, "optimizer": "saveus"}])
     with pytest.raises(ValueError, match="group 0 follows saveus; it was saved under adamw"):
         other.load_state_dict(saved)
+
+
+def test_distributed_checkpoints_continue() -> None:
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+    model, other = build(), build()
+    optimizer, again = (thalweg.Mixed(thalweg.route(m)) for m in (model, other))
+    train(model, [optimizer], range(3))
+    state = copy.deepcopy(get_optimizer_state_dict(model, optimizer))
+    other.load_state_dict(model.state_dict())
+    set_optimizer_state_dict(other, again, state)
+    train(model, [optimizer], range(3, 6))
+    train(other, [again], range(3, 6))
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_a_gradient_scaler_skips_all_groups() -> None:
+    params = parameters(shapes=SHAPES)
+    optimizer = thalweg.Mixed(groups(params))
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    run_together([(optimizer, params)], 2)
+    kept = [p.detach().clone() for p in params]
+    for p in params:
+        p.grad = torch.full_like(p, torch.inf)
+    scaler.scale(torch.zeros(()))  # as a loss is scaled
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 2.0
+    assert all(torch.equal(p, k) for p, k in zip(params, kept, strict=True))

@@ -14,7 +14,7 @@ def _optimizers() -> Rows:
     return [
         {
             "name": entry.name,
-            "rule": entry.rule,
+            "rule": " + ".join(filter(None, (entry.rule, entry.rest))),
             "lr range": interval(entry.space["lr"]),
             "then tunes": ", ".join(list(entry.space)[1:]) or "–",
             "fixed": fixed(entry),

@@ -16,6 +16,7 @@ class RunConfig(Frozen):
     task: str
     optimizer: str
     rule: str
+    rest: str | None = None
     phase: Phase
     trial: int
     seed: int

@@ -8,6 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import thalweg
+from thalweg.core.optimizer import Optimizer
 from thalweg.curvature import CountsCost, network_output
 from thalweg.lab.environment import environment
 from thalweg.lab.records import CurvePoint, Result, RunConfig, State
@@ -31,7 +33,7 @@ class Trainer:
     def __init__(self, config: RunConfig, task: Task):
         self.config, self.task = config, task
         self.model = task.model(config.seed)
-        self.optimizer = thalweg.create(config.rule, self.model.parameters(), **config.keywords)
+        self.optimizer = _optimizer(config, self.model)
         self.batches = task.batches(config.seed)
         self.batch: Batch = task.validation
         self.lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
@@ -69,9 +71,14 @@ class Trainer:
         self.losses.append(loss)
         return loss
 
+    def evaluate(self, batch: Batch) -> tuple[float, float]:
+        """Return loss and metric on a held-out batch, of the averaged weights if the optimizer keeps an average."""
+        with self.optimizer.evaluation() if isinstance(self.optimizer, Optimizer) else nullcontext():
+            return evaluate(self.task, self.model, batch)
+
     def point(self) -> CurvePoint:
         """Measure where training stands."""
-        loss, value = evaluate(self.task, self.model, self.task.validation)
+        loss, value = self.evaluate(self.task.validation)
         train_loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
         self.losses.clear()
         return CurvePoint(
@@ -93,7 +100,7 @@ class Trainer:
             state=state,
             value=last.validation if ok else None,
             loss=last.validation_loss if ok else None,
-            test=finite(evaluate(self.task, self.model, self.task.test)[1]) if reads_test else None,
+            test=finite(self.evaluate(self.task.test)[1]) if reads_test else None,
             untrained=first.validation,
             steps=self.steps,
             charged=number(self.charged),
@@ -101,6 +108,16 @@ class Trainer:
             state_bytes_per_parameter=state_bytes(self.optimizer) / parameters,
             message=message,
         )
+
+
+def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimizer of a run; a rule of matrices shares its learning rate and decay with that of the rest."""
+    if config.rest is None:
+        return thalweg.create(config.rule, model.parameters(), **config.keywords)
+    shared = {name: config.keywords[name] for name in ("lr", "weight_decay")}
+    return thalweg.Mixed(
+        thalweg.route(model, config.rule, config.rest, matrix_options=config.keywords, rest_options=shared)
+    )
 
 
 def train(

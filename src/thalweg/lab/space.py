@@ -63,6 +63,8 @@ class Entry(Frozen):
     name: str
     rule: str
     """Name for `thalweg.create`."""
+    rest: str | None = None
+    """For a rule of matrices: that of all other parameters, which `thalweg.route` tells apart."""
     fixed: dict[str, Value] = {}
     space: dict[str, Range]
     """In order of importance: the learning rate, then β₁ or momentum, then ε."""
@@ -137,6 +139,27 @@ _ENTRIES = [
         rule="nadam",
         fixed={"betas": ADAM_BETAS, "eps": 1e-8},
         space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
+    ),
+    Entry(
+        name="adamw_schedule_free",
+        rule="adamw_schedule_free",
+        fixed={"betas": ADAM_BETAS, "eps": 1e-8, "weight_decay": 0.01},
+        space={"lr": ADAM_LR, "beta1": MOMENTUM, "eps": EPS},
+        schedule=Schedule(shape="constant"),
+    ),
+    Entry(
+        name="sgd_schedule_free",
+        rule="sgd_schedule_free",
+        fixed={"momentum": 0.9},
+        space={"lr": lr(100), "momentum": MOMENTUM},
+        schedule=Schedule(shape="constant"),
+    ),
+    Entry(
+        name="muon",
+        rule="muon",
+        rest="adamw",
+        fixed={"adjust": "match_rms_adamw", "momentum": 0.95, "weight_decay": 0.01},
+        space={"lr": ADAM_LR, "momentum": MOMENTUM},
     ),
     Entry(
         name="mars",

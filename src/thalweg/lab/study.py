@@ -31,6 +31,7 @@ def _config(contract: Contract, task: TaskTerms, terms: EntryTerms, phase: Phase
         task=task.name,
         optimizer=terms.name,
         rule=terms.entry.rule,
+        rest=terms.entry.rest,
         phase=phase,
         trial=trial,
         seed=seed,
