@@ -40,7 +40,7 @@ def test_fewer_trials_are_the_beginning_of_more(entry: Entry) -> None:
 @pytest.mark.parametrize("trials", [1, 12, 30])
 def test_every_point_makes_an_optimizer(entry: Entry, trials: int) -> None:
     for point in points(entry, trials):
-        optimizer = thalweg.create(entry.rule, [torch.zeros(3, requires_grad=True)], **entry.keywords(point))
+        optimizer = thalweg.create(entry.rule, [torch.zeros(3, 2, requires_grad=True)], **entry.keywords(point))
         group = optimizer.param_groups[0]
         assert group["lr"] == point["lr"]
         if "beta1" in point:

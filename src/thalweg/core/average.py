@@ -67,6 +67,11 @@ def of(group: Group) -> Station:
     return AVERAGES[kind_of(group["average"])]
 
 
+def moves_all(group: Group) -> bool:
+    """Whether the parameter is one of several sequences that the update moves."""
+    return of(group) is schedule_free
+
+
 def evaluated(group: Group, y: Tensor, state: dict[str, Tensor]) -> Tensor:
     """What a group's average evaluates in place of the trained weights ``y``, in the dtype of the state."""
     if kind_of(group["average"]) == "ema":

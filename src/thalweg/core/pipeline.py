@@ -29,6 +29,7 @@ class Pipeline:
     switches: tuple[tuple[str, Any], ...]  # the rule's hyperparameters that choose a form: booleans, strings, None
     numbers: tuple[str, ...]  # the rule's other hyperparameters
     update: tuple[Station, ...]
+    decay_in_update: tuple[Station, ...]
     decay: tuple[Station, ...]
     average: Station
     dtype: torch.dtype  # of state and arithmetic
@@ -39,15 +40,18 @@ class Pipeline:
     @property
     def reach(self) -> Reach:
         """Of the parts, the farthest: whether a tensor may be cut into pieces."""
-        parts = (*self.gradient, self.rule, *self.update, *self.decay, self.average)
-        return farthest(part.reach for part in parts)
+        return farthest(part.reach for part in (self.rule, *self.options, self.average))
+
+    @property
+    def options(self) -> tuple[Station, ...]:
+        """The stations that the options ask for, but the average."""
+        return (*self.gradient, *self.update, *self.decay_in_update, *self.decay)
 
     @property
     def one_pass(self) -> bool:
         """Whether there is nothing to fuse: no state, no option, the gradient added as it is."""
-        return not (self.rule.tensors.keys() - dict(self.switches)) and not (
-            self.gradient or self.update or self.decay or self.average.state or self.widens or self.guarded
-        )
+        kept = (self.rule.tensors.keys() - dict(self.switches)) or self.average.state
+        return not (kept or self.options or self.widens or self.guarded)
 
     def step(self, p: Any, g: Any, state: dict[str, Any], t: Scalar, h: dict[str, Any], lane: Any = None) -> None:
         """Move ``p`` and ``state`` by one step, in place.
@@ -74,9 +78,10 @@ class Pipeline:
         u, tensors = (u[0], state | {"preconditioner": u[1]}) if self.rule.preconditions else (u, state)
         for station in self.update:
             u = station(u, raw, h, tensors)
-        for station in self.decay:
+        for station in self.decay_in_update:
             u = station(u, w, h, tensors)
-        w = self.average(w, u, h, tensors)
+        for station in (*self.decay, self.average):
+            w = station(w, u, h, tensors)
         p, w = local(p), local(w)  # rounding looks at single elements
 
         if self.guarded:
@@ -102,7 +107,8 @@ def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
         switches=switches,
         numbers=numbers,
         update=update.stations(group),
-        decay=decay.stations(group),
+        decay_in_update=decay.in_update(group),
+        decay=decay.on_parameter(group),
         average=average.of(group),
         dtype=wide,
         widens=wide != dtype,

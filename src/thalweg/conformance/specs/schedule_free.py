@@ -1,4 +1,4 @@
-"""Schedule-free AdamW and SGD, held to loops that keep x, y and z."""
+"""Schedule-free AdamW and SGD, held to loops over x, y and z."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class PlainScheduleFree(Loop):
     ) -> None:
         """One step of one parameter."""
         if t == 1:
-            s |= {"x": p.clone(), "z": p.clone(), "sum": 0.0, "max": 0.0}
+            s |= {"z": p.clone(), "sum": 0.0, "max": 0.0}
+        x = (p - (1 - beta) * s["z"]) / beta  # of the parameter as it was rounded
         lr = self.lr * min(1.0, t / warmup) if warmup else self.lr
         s["max"] = max(s["max"], lr)
         w = t**r * s["max"] ** power
@@ -39,8 +40,8 @@ class PlainScheduleFree(Loop):
         if beta2 is not None:
             u = g / ((ema(s, "v", g**2, beta2) / (1 - beta2**t)).sqrt() + eps) + wd * p
         s["z"] = s["z"] - lr * u
-        s["x"] = (1 - c) * s["x"] + c * s["z"]
-        p.copy_(beta * s["x"] + (1 - beta) * s["z"])
+        x = (1 - c) * x + c * s["z"]
+        p.copy_(beta * x + (1 - beta) * s["z"])
 
 
 SPECS = [

@@ -47,7 +47,7 @@ def run(settings: Settings, say: Say) -> Result:
         subjects = [*twins(rule), *(ours(rule, s) for s in settings.strategies)]
         if settings.peers:
             subjects += peers(name)
-        rows += measure_rule(name, subjects, shapes, settings, say)
+        rows += measure_rule(name, subjects, [s for s in shapes if len(s) >= rule.dims], settings, say)
     return Result(
         conditions(
             model=settings.model,

@@ -21,24 +21,32 @@ class Rule:
 
     create: str
     twin: Callable[..., Optimizer]
-    twin_is_fused: bool
+    forms: tuple[str, ...]
+    """How the twin can be run, by its keyword; empty for one that leaves no choice."""
     options: dict[str, float] = field(default_factory=dict[str, float])
+    dims: int = 0
+    """The fewest dimensions of the tensors that it takes; it is timed on those."""
+
+
+FUSED, FOREACH = ("fused", "foreach"), ("foreach",)
 
 
 RULES = {
-    "sgd": Rule("sgd", torch.optim.SGD, twin_is_fused=True),
-    "momentum": Rule("sgd", torch.optim.SGD, twin_is_fused=True, options={"momentum": 0.9}),
-    "adagrad": Rule("adagrad", torch.optim.Adagrad, twin_is_fused=True),
-    "adadelta": Rule("adadelta", torch.optim.Adadelta, twin_is_fused=False),
-    "rmsprop": Rule("rmsprop", torch.optim.RMSprop, twin_is_fused=False),
-    "adam": Rule("adam", torch.optim.Adam, twin_is_fused=True),
-    "adamw": Rule("adamw", torch.optim.AdamW, twin_is_fused=True),
-    "nadam": Rule("nadam", torch.optim.NAdam, twin_is_fused=False),
+    "sgd": Rule("sgd", torch.optim.SGD, FUSED),
+    "momentum": Rule("sgd", torch.optim.SGD, FUSED, options={"momentum": 0.9}),
+    "adagrad": Rule("adagrad", torch.optim.Adagrad, FUSED),
+    "adadelta": Rule("adadelta", torch.optim.Adadelta, FOREACH),
+    "rmsprop": Rule("rmsprop", torch.optim.RMSprop, FOREACH),
+    "adam": Rule("adam", torch.optim.Adam, FUSED),
+    "adamw": Rule("adamw", torch.optim.AdamW, FUSED),
+    "nadam": Rule("nadam", torch.optim.NAdam, FOREACH),
+    "muon": Rule("muon", torch.optim.Muon, ("",), dims=2),
     # torch has none of these: AdamW is the yardstick.
-    "mars": Rule("mars", torch.optim.AdamW, twin_is_fused=True),
-    "saveus": Rule("saveus", torch.optim.AdamW, twin_is_fused=True),
-    "exmachina": Rule("exmachina", torch.optim.AdamW, twin_is_fused=True),
-    "dope": Rule("dope", torch.optim.AdamW, twin_is_fused=True),
+    "adamw_schedule_free": Rule("adamw_schedule_free", torch.optim.AdamW, FUSED),
+    "mars": Rule("mars", torch.optim.AdamW, FUSED),
+    "saveus": Rule("saveus", torch.optim.AdamW, FUSED),
+    "exmachina": Rule("exmachina", torch.optim.AdamW, FUSED),
+    "dope": Rule("dope", torch.optim.AdamW, FUSED),
 }
 
 
@@ -59,6 +67,10 @@ PEERS = (
     Peer("momentum", "heavyball", "heavyball", "SGD", {"beta": 0.9, "consume_grad": False}),
     Peer("adamw", "heavyball", "heavyball", "AdamW", {"weight_decay": 1e-2, "consume_grad": False}),
     Peer("nadam", "heavyball", "heavyball", "NAdam", {"consume_grad": False}),
+    Peer("adamw_schedule_free", "heavyball", "heavyball", "SFAdamW", {"consume_grad": False}),
+    Peer("adamw_schedule_free", "schedulefree", "schedulefree", "AdamWScheduleFree"),
+    Peer("muon", "heavyball", "heavyball", "Muon", {"consume_grad": False}),
+    Peer("muon", "pytorch_optimizer", "pytorch_optimizer", "Muon"),
     Peer("sgd", "torch-optimi", "optimi", "SGD"),
     Peer("momentum", "torch-optimi", "optimi", "SGD", {"momentum": 0.9}),
     Peer("adam", "torch-optimi", "optimi", "Adam"),
@@ -98,11 +110,11 @@ def ours(rule: Rule, strategy: str) -> Subject:
 def twins(rule: Rule) -> list[Subject]:
     """torch's optimizer for a rule: fused where torch has it, and foreach."""
 
-    def subject(strategy: str) -> Subject:
-        options: dict[str, Any] = {**rule.options, strategy: True}
-        return Subject("torch", strategy, lambda params: rule.twin(params, lr=LR, **options))
+    def subject(form: str) -> Subject:
+        options: dict[str, Any] = rule.options | ({form: True} if form else {})
+        return Subject("torch", form, lambda params: rule.twin(params, lr=LR, **options))
 
-    return [subject(strategy) for strategy in (("fused", "foreach") if rule.twin_is_fused else ("foreach",))]
+    return [subject(form) for form in rule.forms]
 
 
 def peers(rule_name: str) -> list[Subject]:
@@ -110,7 +122,10 @@ def peers(rule_name: str) -> list[Subject]:
 
     def subject(peer: Peer) -> Subject:
         def build(params: list[Tensor]) -> Optimizer:
-            return getattr(importlib.import_module(peer.module), peer.cls)(params, lr=LR, **peer.options)
+            optimizer = getattr(importlib.import_module(peer.module), peer.cls)(params, lr=LR, **peer.options)
+            if hasattr(optimizer, "train"):  # those of averages begin in evaluation mode
+                optimizer.train()
+            return optimizer
 
         return Subject(peer.module, "", build)
 
