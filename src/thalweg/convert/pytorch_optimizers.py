@@ -38,7 +38,13 @@ MARS = Form(
     same("exp_avg", "exp_avg_sq") | {"last_grad": "previous_grad"},
     {"exact": False},
     values={"decay": decay},
-    only={"mars_type": ("adamw", "lion"), "fixed_decay": NEVER, "ams_bound": NEVER, "cautious": NEVER},
+    only={
+        "mars_type": ("adamw", "lion"),
+        "weight_decouple": (True,),
+        "fixed_decay": NEVER,
+        "ams_bound": NEVER,
+        "cautious": NEVER,
+    },
     dropped=RUN | {"weight_decay_1d"},
 )
 ADAMW_FREE = replace(
@@ -82,21 +88,22 @@ def _averaged(form: Form) -> Callable[[Saved], Converted]:
 
 
 def _mars(saved: Saved) -> Converted:
-    """Vectors decay by a number of their own: where it differs they become a group of their own, after the matrices."""
-    group = saved.group
-    if group.get("optimize_1d", True) or group.get("weight_decay_1d") == group.get("weight_decay"):
-        yield from _plain(MARS)(saved)
+    """Vectors decay by numbers of their own: where that makes a difference they become a group, after the matrices."""
+    group, ((own, states),) = saved.group, _plain(MARS)(saved)
+    of_vectors = group.get("weight_decay_1d", 0.0) * own["lr_1d_factor"]  # theirs shrinks them by their own step size
+    if own["optimize_1d"] or of_vectors == own["weight_decay"]:
+        yield own, states
         return
-    dimensions = {i: s["exp_avg"].ndim for i, s in saved.states.items() if "exp_avg" in s}
+    dimensions = {i: s["exp_avg"].ndim for i, s in states.items() if s}
     if unknown := [i for i in group["params"] if i not in dimensions]:
         raise ValueError(
-            f"{saved.where} (MARS): weight_decay_1d={group.get('weight_decay_1d')!r} is not"
-            f" weight_decay={group.get('weight_decay')!r}, and parameters {listing(unknown)} have no state to tell vectors by."
+            f"{saved.where} (MARS): vectors and matrices decay differently, and parameters {listing(unknown)} have no state"
+            " to tell which they are."
         )
-    for vectors in (False, True):
+    for vectors, strength in ((False, own["weight_decay"]), (True, of_vectors)):
         if numbers := [i for i, n in dimensions.items() if (n < 2) is vectors]:
-            ((own, states),) = _plain(MARS)(saved.only(numbers))
-            yield own | ({"weight_decay": group["weight_decay_1d"]} if vectors else {}), states
+            ((part, states),) = _plain(MARS)(saved.only(numbers))
+            yield part | {"weight_decay": strength}, states
 
 
 def _muon(saved: Saved) -> Converted:
