@@ -65,7 +65,7 @@ for mode, file in files.items():
     model = network()
     model.load_state_dict(saved["model"])
     optimizer = thalweg.AdamWScheduleFree(model.parameters())  # its hyperparameters come with the state
-    weights = saved["model"].values() if mode == "evaluation" else None
+    weights = model.parameters() if mode == "evaluation" else None
     optimizer.load_state_dict(thalweg.convert(saved["optimizer"], source="schedulefree", weights=weights))
 
     found = losses(model, optimizer, SWITCH, END)

@@ -14,6 +14,7 @@ import pytorch_optimizer
 import schedulefree
 import torch
 from pytorch_optimizer.optimizer.muon import base as peer_muon
+from pytorch_optimizer.optimizer.utils.matrix import zero_power_via_newton_schulz_5
 from schedulefree.sgd_schedulefree_reference import SGDScheduleFreeReference
 from torch import Tensor, nn
 from torch.optim import _muon as torch_muon
@@ -239,11 +240,16 @@ def test_torch_hyperparameters_and_counts_of_one_element() -> None:
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        (torch.optim.RAdam, "is of Adamax, RAdam or SparseAdam; covered are NAdam, Adam and AdamW, SGD, RMSprop"),
+        (
+            torch.optim.RAdam,
+            "is of Adamax, RAdam or SparseAdam; covered are NAdam, Adam and AdamW, SGD, RMSprop, .* of torch.optim",
+        ),
         (torch.optim.ASGD, "is of ASGD"),
         (torch.optim.Rprop, "is of Rprop"),
         (torch.optim.Adafactor, "is of Adafactor"),
         (torch.optim.Muon, "is of Muon; take source='torch_muon'"),
+        (pytorch_optimizer.SGDW, "is of pytorch_optimizer"),
+        (lambda ps: training(schedulefree.AdamWScheduleFree(ps)), "is of schedulefree"),
     ],
 )
 def test_torch_refusals(theirs: Any, message: str) -> None:
@@ -422,6 +428,9 @@ def test_muon_refusals() -> None:
     made = saved_by(functools.partial(torch.optim.Muon, ns_coefficients=(2.0, -1.5, 0.5)), MATRICES)
     refused(ValueError, r"ns_coefficients=\(2.0, -1.5, 0.5\) has no counterpart", made, "torch_muon")
     refused(ValueError, "it is of torch.optim.Muon; take source='torch_muon'", made, "keller_muon")
+    refused(ValueError, "is of no class of torch.optim", saved_by(Keller, MATRICES), "torch")
+    for wd in (functools.partial(OneGroup, wd=0.1), functools.partial(torch.optim.SGD, momentum=0.9)):
+        refused(ValueError, "source='moonlight'|it is of SGD", saved_by(wd, MATRICES), "keller_muon")
     refused(ValueError, "expected is torch.optim.Muon, which has 'lr'", saved_by(Keller, MATRICES), "torch_muon")
     refused(ValueError, "lacks 'use_muon'; expected is one class for both", saved_by(Keller, MATRICES), "moonlight")
     old = saved_by(functools.partial(OneGroup, adamw_lr_ratio=0.3, adamw_wd=0.0), MATRICES)
@@ -500,7 +509,7 @@ def test_pytorch_optimizers_schedule_free_in_evaluation_mode(theirs: str) -> Non
 
 @pytest.mark.parametrize("kwargs", [{}, {"use_adjusted_lr": True, "nesterov": False}, {"weight_decouple": False}])
 def test_pytorch_optimizers_muon(kwargs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = functools.partial(peer_muon.zero_power_via_newton_schulz_5, dtype=torch.float64)
+    exact = functools.partial(zero_power_via_newton_schulz_5, dtype=torch.float64)
     monkeypatch.setattr(peer_muon, "zero_power_via_newton_schulz_5", exact)
 
     def theirs(params: Sequence[Tensor]) -> Any:
@@ -538,6 +547,7 @@ def test_pytorch_optimizer_refusals() -> None:
         (ValueError, "source='schedule_free' is unknown. Did you mean 'schedulefree'", {}, "schedule_free", {}),
         (TypeError, "a state dict is needed, not list", [], "torch", {}),
         (ValueError, "this one has 'model', 'optimizer'", {"model": 1, "optimizer": 2}, "moonlight", {}),
+        (ValueError, "state for 7, which no group", {"state": {7: {}}, "param_groups": [{"params": [0]}]}, "torch", {}),
         (ValueError, "group 0 must be a dict", {"state": {}, "param_groups": [3]}, "keller_muon", {}),
         (TypeError, "ema is for source='keller_muon' or .*, not 'torch'", {}, "torch", {"ema": True}),
         (TypeError, "optimizer is for source='pytorch_optimizer', not 'torch'", {}, "torch", {"optimizer": "SGD"}),

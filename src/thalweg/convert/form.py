@@ -89,6 +89,8 @@ def taken_apart(source: str, state_dict: Any, told: Told) -> Iterator[Saved]:
         if not isinstance(group, Mapping) or not isinstance(group.get("params"), list | tuple):
             raise ValueError(f"{where}: group {number} must be a dict with a list 'params'.")
     listed, kept = [dict(group) for group in cast("list[Group]", groups)], cast("Mapping[Any, Any]", states)
+    if stray := [i for i in kept if not any(i in group["params"] for group in listed)]:
+        raise ValueError(f"{where}: there is state for {stray[0]!r}, which no group lists.")
     weights = _numbered(where, listed, told.weights)
     for number, group in enumerate(listed):
         own: States = {i: dict(kept[i]) for i in group["params"] if kept.get(i)}

@@ -52,6 +52,12 @@ KELLER_ADAM = Form(
     ADAM,
     dropped=KELLER_DROPPED,
 )
+NOT_KELLERS = {
+    "ns_coefficients": "it is of torch.optim.Muon; take source='torch_muon'.",
+    "wd": "it is of Moonlight's Muon; take source='moonlight'.",
+    "use_adjusted_lr": "it is of pytorch_optimizer; take source='pytorch_optimizer', optimizer='Muon'.",
+    "dampening": "it is of SGD.",
+}
 
 ONE_GROUP = frozenset(("adamw_betas", "adamw_eps", "adamw_wd", "adamw_lr_ratio", "wd", *KELLER_DROPPED))
 MOMENTS = {"moment1": "exp_avg", "moment2": "exp_avg_sq", "step": "step"}
@@ -98,7 +104,7 @@ def of_moonlight(saved: Saved) -> Converted:
 
 def of_keller(saved: Saved) -> Converted:
     """A group of Muon or of MuonWithAuxAdam, distributed or not; or the one group of the class of 2024, as two."""
-    if "adamw_betas" in saved.group:
+    if "adamw_lr_ratio" in saved.group:
         for part, is_muon in _parted(saved):
             group, states = muon(part, KELLER_2024) if is_muon else rewritten(part, KELLER_2024_ADAM)
             if not is_muon:
@@ -106,15 +112,12 @@ def of_keller(saved: Saved) -> Converted:
                 group |= {name: group[name] * ratio for name in ("lr", "initial_lr") if name in group}
             yield group, states
     elif saved.group.get("use_muon") is False:
-        yield rewritten(saved, KELLER_ADAM)
+        yield rewritten(saved, chosen(saved, [KELLER_ADAM], NOT_KELLERS))
     else:
-        form = chosen(saved, [KELLER_MIXED if "use_muon" in saved.group else KELLER], {"ns_coefficients": _TORCHS})
+        form = chosen(saved, [KELLER_MIXED if "use_muon" in saved.group else KELLER], NOT_KELLERS)
         _report_kernels(saved)
         group, states = muon(saved, form if not saved.told.summed else replace(form, own=form.own | {"ema": False}))
-        yield group | {"stacked": _stacked(saved)}, states
-
-
-_TORCHS = "it is of torch.optim.Muon; take source='torch_muon'."
+        yield group | ({"stacked": True} if _stacked(saved) else {}), states
 
 
 def muon(saved: Saved, form: Form) -> tuple[Group, States]:

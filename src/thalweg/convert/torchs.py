@@ -23,15 +23,23 @@ REFUSED = {
     "history_size": "LBFGS",
     "betas": "Adamax, RAdam or SparseAdam",
 }
+ELSEWHERE = {
+    "weight_decouple": "pytorch_optimizer",
+    "train_mode": "schedulefree, or our own",
+    "use_muon": "a Muon with an AdamW beside it",
+}
 EXECUTION = frozenset(("foreach", "fused", "capturable", "differentiable"))
 COUNTERS = {"step": torch.float32, "mu_product": torch.float64}
 
 
 def of_torch(saved: Saved) -> Converted:
     """A group of an optimizer of torch that has a rule here."""
-    if not any(entry in saved.group for entry in COVERED):
+    alien = next((name for entry, name in ELSEWHERE.items() if entry in saved.group), None)
+    if alien or not any(entry in saved.group for entry in COVERED):
         named = next((name for entry, name in REFUSED.items() if entry in saved.group), "no class of torch.optim")
-        raise ValueError(f"{saved.where} is of {named}; covered are {', '.join(COVERED.values())}.")
+        raise ValueError(
+            f"{saved.where} is of {alien or named}; covered are {', '.join(COVERED.values())} of torch.optim."
+        )
     group = {n: flat(v) if n in ("lr", "betas") else v for n, v in saved.group.items() if n not in EXECUTION}
     if (flag := group.pop("decoupled_weight_decay", None)) is not None:  # torch before 2.6 has none, in either class
         group["decay"] = decay(flag)
