@@ -235,6 +235,20 @@ def test_torch_hyperparameters_and_counts_of_one_element() -> None:
     assert {s["step"].item() for s in optimizer.state.values()} == {2.0}
 
 
+def test_torch_by_the_models_names() -> None:
+    """As torch.distributed.checkpoint writes state dicts."""
+    torch.manual_seed(0)
+    there = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
+    here = copy.deepcopy(there)
+    reference = torch.optim.NAdam(there.parameters(), lr=0.01)
+    step([(reference, list(there.parameters()))], 5, seed=1)
+    here.load_state_dict(there.state_dict())
+    optimizer = thalweg.NAdam(here.parameters())
+    optimizer.load_state_dict(convert(get_optimizer_state_dict(there, reference), "torch"))
+    step([(optimizer, list(here.parameters())), (reference, list(there.parameters()))], 8, seed=2)
+    assert error(list(here.parameters()), list(there.parameters())) <= EXACT
+
+
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
