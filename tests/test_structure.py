@@ -21,6 +21,7 @@ FLOORS = {
     "curvature": 1,
     "rules": 2,
     "registry": 3,
+    "convert": 4,
     "mixed": 4,
     "routing": 4,
     "preflight": 5,
