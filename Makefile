@@ -44,6 +44,7 @@ examples: $(VENV)/.dev-installed
 	$(BIN)/python examples/nesterov_lookahead.py
 	$(BIN)/python examples/continue_from_torch.py
 	$(BIN)/python examples/kill_and_resume.py
+	$(BIN)/python examples/schedule_free_loop.py
 	$(BIN)/python examples/newton_quadratic.py
 	$(BIN)/python examples/route_and_train.py
 	$(BIN)/python examples/accelerate_loop.py

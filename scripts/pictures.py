@@ -9,6 +9,7 @@ the way and never climbs above the start.  Everything is float64 and nothing ran
 import io
 import re
 import sys
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from matplotlib.colors import LogNorm
 from torch import Tensor
 
 import thalweg
+from thalweg.core.optimizer import Optimizer
 from thalweg.curvature import CountsCost
 
 STEPS = 400
@@ -52,9 +54,13 @@ WALKERS: dict[str, tuple[str, dict[str, Any]]] = {
     "DOPE, tuned": ("dope", {"preset": "tuned"}),
     "LBFGS": ("lbfgs", {"max_iter": 1, "line_search_fn": "strong_wolfe"}),
     "NewtonCG": ("newton_cg", {}),
+    "schedule-free AdamW": ("adamw_schedule_free", {}),
+    "schedule-free SGD": ("sgd_schedule_free", {}),
+    "Muon": ("muon", {"match": "keller"}),  # without decay
 }
 ALWAYS = ("SGD", "AdamW")
 NATURAL = {"NewtonCG": (1.0,)}  # whose step has a length of its own
+SHAPES = {"Muon": (1, 2)}  # which takes matrices only
 PICTURES = {
     "sgd": ("momentum .9", "Nesterov .9"),
     "adagrad": ("Adagrad",),
@@ -69,19 +75,25 @@ PICTURES = {
     "dope": ("DOPE", "DOPE, tuned"),
     "lbfgs": ("LBFGS",),
     "newton_cg": ("NewtonCG",),
+    "adamw_schedule_free": ("schedule-free AdamW",),
+    "sgd_schedule_free": ("schedule-free SGD",),
+    "muon": ("Muon",),
 }
 OVERVIEW = ("sgd", "adagrad", "rmsprop", "adadelta", "adam", "nadam")
 
 
 def rosenbrock(p: Tensor) -> Tensor:
     """(1 − x)² + 100(y − x²)² (Rosenbrock 1960): a curved valley, its floor flat and its walls steep."""
-    x, y = p
+    x, y = p if len(p) == 2 else p[0]
     return (1 - x) ** 2 + 100 * (y - x * x) ** 2
 
 
 def walk(label: str, lr: float) -> np.ndarray | None:
-    """The points of one run, (STEPS + 1, 2), or None if it ever climbs above the start."""
-    p = torch.tensor(START, dtype=torch.float64, requires_grad=True)
+    """The points evaluated in one run, (STEPS + 1, 2), or None if it ever climbs above the start.
+
+    They are the parameters, or where an average is evaluated in their place, that average.
+    """
+    p = torch.tensor(START, dtype=torch.float64).reshape(SHAPES.get(label, 2)).requires_grad_()
     name, options = WALKERS[label]
     optimizer = thalweg.create(name, [p], lr=lr, **options)
 
@@ -97,9 +109,10 @@ def walk(label: str, lr: float) -> np.ndarray | None:
     points, ceiling = [START], rosenbrock(p).item()
     for _ in range(STEPS):
         optimizer.step(loss if isinstance(optimizer, CountsCost) else closure)
-        if not rosenbrock(p).item() <= ceiling:  # NaN compares false
-            return None
-        x, y = p.tolist()
+        with optimizer.evaluation() if isinstance(optimizer, Optimizer) else nullcontext():
+            if not rosenbrock(p).item() <= ceiling:  # NaN compares false
+                return None
+            x, y = p.flatten().tolist()
         points.append((x, y))
     return np.array(points)
 
