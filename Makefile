@@ -43,6 +43,8 @@ examples: $(VENV)/.dev-installed
 	$(BIN)/python examples/train.py
 	$(BIN)/python examples/nesterov_lookahead.py
 	$(BIN)/python examples/continue_from_torch.py
+	$(BIN)/python examples/continue_from_schedulefree.py
+	$(BIN)/python examples/continue_from_muon.py
 	$(BIN)/python examples/kill_and_resume.py
 	$(BIN)/python examples/schedule_free_loop.py
 	$(BIN)/python examples/newton_quadratic.py

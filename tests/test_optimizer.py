@@ -43,6 +43,7 @@ def test_public_names() -> None:
         "SGD",
         "SGDScheduleFree",
         "__version__",
+        "convert",
         "create",
         "list_optimizers",
         "preflight",

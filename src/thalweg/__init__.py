@@ -2,6 +2,7 @@
 
 from thalweg._version import __version__
 from thalweg.batchnorm import update_bn
+from thalweg.convert import convert
 from thalweg.core.options import Options
 from thalweg.mixed import Mixed
 from thalweg.preflight import Finding, PreflightWarning, preflight
@@ -45,6 +46,7 @@ __all__ = [
     "Routes",
     "SGDScheduleFree",
     "__version__",
+    "convert",
     "create",
     "list_optimizers",
     "preflight",

@@ -163,7 +163,8 @@ def _state_of(what: str, rule: Rule, group: Group, p: Tensor, theirs: Any) -> di
     if own.keys() - known or needed - own.keys():
         raise ValueError(
             f"{what} was saved as {_listed(own, most=9)}; with these hyperparameters it needs"
-            f" {_listed(sorted(needed), most=9)}. It is of another rule, or not complete."
+            f" {_listed(sorted(needed), most=9)}. It is of another rule, or not complete"
+            f"{', or of an optimizer in training mode' if evaluation.kept(group) else ''}."
         )
     counters = {n: _counter(f"{what}: {n}", r, own.get(n, r.absent)) for n, r in numbers.items()}
     return {n: _tensor(f"{what}: {n}", p, own[n]) for n in tensors if n in own} | counters

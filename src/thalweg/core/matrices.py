@@ -92,7 +92,7 @@ class Iteration:
 
     def __call__(self, x: Tensor) -> Tensor:
         """About UVᵀ for each matrix UΣVᵀ of a stack."""
-        short = self.arithmetic == "bfloat16" or (self.arithmetic == "auto" and x.is_cuda)
+        short = self.arithmetic == "bfloat16" or (self.arithmetic == "auto" and x.is_cuda and x.dtype != torch.float64)
         return newton_schulz(x.bfloat16() if short else x, COEFFICIENTS[self.coefficients](self.steps), self.eps)
 
 

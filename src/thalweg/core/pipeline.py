@@ -50,8 +50,8 @@ class Pipeline:
     @property
     def one_pass(self) -> bool:
         """Whether there is nothing to fuse: no state, no option, the gradient added as it is."""
-        kept = (self.rule.tensors.keys() - dict(self.switches)) or self.average.state
-        return not (kept or self.options or self.widens or self.guarded)
+        kept = self.rule.tensors.keys() - dict(self.switches)
+        return not (kept or self.options or self.average.state or self.widens or self.guarded)
 
     def step(self, p: Any, g: Any, state: dict[str, Any], t: Scalar, h: dict[str, Any], lane: Any = None) -> None:
         """Move ``p`` and ``state`` by one step, in place.
@@ -94,9 +94,7 @@ class Pipeline:
 
 def build(rule: Rule, group: Group, dtype: torch.dtype) -> Pipeline:
     """The pipeline of a group for parameters of this dtype."""
-    fixed = (n for n in rule.hyperparameters if n in rule.static or isinstance(group[n], bool | str | None))
-    switches = tuple((n, group[n]) for n in fixed)
-    switches += tuple((n, None) for n, s in rule.tensors.items() if not s.exists(group))
+    switches = rule.switches(group)
     numbers = tuple(n for n in (*rule.hyperparameters, *rule.counters) if n != "step" and n not in dict(switches))
     wide = precision.arithmetic_dtype(dtype)
     group = left_to_stations(rule, group)

@@ -111,6 +111,12 @@ class Rule:
         """The step count, and whatever other numbers the rule carries."""
         return {"step": COUNT} | recurrences_of(self.state)
 
+    def switches(self, group: Group) -> tuple[tuple[str, Any], ...]:
+        """What chooses the form of the update: booleans, strings, None, ``static`` numbers, and the states there are not."""
+        fixed = (n for n in self.hyperparameters if n in self.static or isinstance(group[n], bool | str | None))
+        absent = (n for n, s in self.tensors.items() if not s.exists(group))
+        return (*((n, group[n]) for n in fixed), *((n, None) for n in absent))
+
     @property
     def hyperparameters(self) -> tuple[str, ...]:
         """The keywords of the function that are not state."""

@@ -42,7 +42,7 @@ class AdamWScheduleFree(Optimizer, rule=scaled, decay="decoupled", average="sche
     Args:
         params: parameters, named parameters, or groups of them.
         lr: step size η; a float or a 0-D tensor.
-        betas: β₁, the part of x in y, in (0, 1]; β₂, the decay rate of v, in [0, 1).
+        betas: β₁, the part of x in y, in (0, 1); β₂, the decay rate of v, in [0, 1).
         eps: added to √v̂.
         weight_decay: strength λ of the decay, at y.
         options: see ``thalweg.Options``; those of the average are ``warmup_steps``, ``r`` and ``weight_lr_power``.
