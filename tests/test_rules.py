@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
@@ -11,10 +15,15 @@ from thalweg.conformance.checks import Case, bound, oracle
 from thalweg.conformance.trial import STRATEGIES
 
 
+def cases() -> Iterator[Any]:
+    """Every form; compiled in float32, which takes as long again, the plain ones, and in a slow run all."""
+    for spec, run, dtype in itertools.product(SPECS, STRATEGIES, (torch.float64, torch.float32)):
+        again = run == "compiled" and dtype == torch.float32 and bool(spec.kwargs)
+        yield pytest.param(spec, run, dtype, id=f"{spec.id}-{run}-{dtype}", marks=[pytest.mark.slow] if again else [])
+
+
 @pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("run", STRATEGIES)
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.id)
+@pytest.mark.parametrize(("spec", "run", "dtype"), list(cases()))
 def test_equals_its_oracle(spec: Spec, run: str, dtype: torch.dtype) -> None:
     case = Case(spec, run, dtype)
     assert oracle(case) <= bound("oracle", case)

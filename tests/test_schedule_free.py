@@ -154,6 +154,14 @@ def test_ema_equals_torchs_averaged_model(run: str) -> None:
     assert all(torch.equal(p, trained[n]) for n, p in model.named_parameters())
 
 
+def test_state_takes_eight_bytes_a_parameter() -> None:
+    params = parameters(torch.float32, shapes=[(30, 20), (50,)])
+    optimizer = thalweg.AdamWScheduleFree(params)
+    run_together([(optimizer, params)], steps=2)
+    for p in params:
+        assert sum(s.nbytes for s in optimizer.state[p].values() if s.ndim) == 8 * p.numel()
+
+
 def test_half_precision_weights_come_back_to_the_bit() -> None:
     params = parameters(torch.bfloat16)
     optimizer = thalweg.AdamWScheduleFree(params, lr=0.01)

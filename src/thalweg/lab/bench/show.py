@@ -30,7 +30,8 @@ def step_cells(result: Result) -> list[list[str]]:
     lines: list[list[str]] = []
     rule = ""
     for row in result.rows:
-        ratios = [_ratio(row.ratios.get(twin)) for twin in ("torch fused", "torch foreach")]
+        twins = ("torch fused",), ("torch foreach", "torch")  # the last for a class that has one form only
+        ratios = [_ratio(next((row.ratios[t] for t in names if t in row.ratios), None)) for names in twins]
         first = row.rule if row.rule != rule else ""
         rule = row.rule
         spread = f"{row.milliseconds.low:.2f}–{row.milliseconds.high:.2f}"

@@ -70,7 +70,6 @@ PEERS = (
     Peer("adamw_schedule_free", "heavyball", "heavyball", "SFAdamW", {"consume_grad": False}),
     Peer("adamw_schedule_free", "schedulefree", "schedulefree", "AdamWScheduleFree"),
     Peer("muon", "heavyball", "heavyball", "Muon", {"consume_grad": False}),
-    Peer("muon", "pytorch_optimizer", "pytorch_optimizer", "Muon"),
     Peer("sgd", "torch-optimi", "optimi", "SGD"),
     Peer("momentum", "torch-optimi", "optimi", "SGD", {"momentum": 0.9}),
     Peer("adam", "torch-optimi", "optimi", "Adam"),
