@@ -553,3 +553,11 @@ def test_layers_fold_only_where_they_are_equal() -> None:
     assert "blocks.{0,2}.attn.qkv.weight" in table
     assert "blocks.1.attn.qkv.weight" in table
     assert "blocks.{0..2}.norm.weight" in table
+
+
+def test_the_table_shows_what_a_dialect_makes_of_the_hyperparameters() -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6), nn.Linear(6, 2))
+    (row,) = [r for r in route(model, matrix_options={"match": "keller"}).rows if r.optimizer == "muon"]
+    assert (row.lr, row.decay) == (0.02, 0.0)
+    with pytest.raises(ValueError, match="lr=-1"):
+        route(model, rest_options={"lr": -1.0})

@@ -97,7 +97,7 @@ def route(
 
 @dataclass(frozen=True)
 class Side:
-    """An optimizer, the hyperparameters it is given, and the defaults of its class for the others."""
+    """An optimizer, the hyperparameters it is given, and what its class makes of them and of the others."""
 
     optimizer: str
     options: dict[str, Any]
@@ -107,7 +107,8 @@ class Side:
     def named(cls, optimizer: str, options: Mapping[str, Any] | None = None) -> Side:
         """The optimizer of that name; ValueError if there is none."""
         dummy = torch.zeros(1, 1, requires_grad=True)  # a class tells its defaults only when it is made
-        return cls(optimizer, dict(options or {}), create(optimizer, [dummy]).defaults)
+        given = dict(options or {})
+        return cls(optimizer, given, create(optimizer, [dummy], **given).defaults)
 
     def under(self, override: Mapping[str, Any]) -> Side:
         """Itself, or another optimizer with its own defaults, if an override names one."""
