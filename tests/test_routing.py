@@ -9,21 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thalweg.registry import OPTIMIZERS
 from thalweg.routing import NO_DECAY, Routes, route
-from thalweg.rules.adam import AdamW
-
-
-class StandIn(AdamW):
-    """For Muon, where the registry has none: nothing is trained here."""
-
-    def __init__(self, params: Any, lr: float = 0.02, weight_decay: float = 0.0, **options: Any) -> None:
-        super().__init__(params, lr, weight_decay=weight_decay, **options)
-
-
-@pytest.fixture(autouse=True)
-def _muon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(OPTIMIZERS, "muon", StandIn)
 
 
 def roles(routes: Routes) -> dict[str, str]:
@@ -473,7 +459,7 @@ def test_learning_rates_fall_from_layer_to_layer() -> None:
     assert found["embed.weight"]["lr"] == 1e-2 / 16
     assert [found[f"blocks.{k}.norm.weight"]["lr"] for k in range(3)] == [1e-2 / 8, 1e-2 / 4, 1e-2 / 2]
     assert found["head.weight"]["lr"] == 1e-2
-    assert found["blocks.2.attn.proj.weight"]["lr"] == 0.02 / 2  # the default of the class
+    assert found["blocks.2.attn.proj.weight"]["lr"] == 1e-3 / 2  # the default of the class
     chosen = groups(route(Transformer(), layer_decay=0.5, overrides={"blocks.0": {"lr": 0.3}}))
     assert chosen["blocks.0.norm.weight"]["lr"] == 0.3
 
@@ -532,7 +518,7 @@ def test_the_table() -> None:
     lines = route(Transformer()).table().splitlines()
     assert lines[0].split() == ["parameter", "shape", "goes", "to", "as", "decay", "reason"]
     assert (
-        "blocks.{0..2}.attn.qkv.weight   48×16  muon     split 16+16+16  0      hidden layer: q, k and v in one"
+        "blocks.{0..2}.attn.qkv.weight   48×16  muon     split 16+16+16  0.1    hidden layer: q, k and v in one"
         in lines
     )
     assert len(lines) == 1 + 1 + 10 + 2 + 1 + 1 + 2  # header, embed, a block, norm, head, blank, totals

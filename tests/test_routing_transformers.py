@@ -18,9 +18,7 @@ pytest.importorskip("transformers", reason="the families are those of transforme
 
 import transformers
 
-from thalweg.registry import OPTIMIZERS
 from thalweg.routing import Routes, route
-from thalweg.rules.adam import AdamW
 
 
 @dataclass(frozen=True)
@@ -370,12 +368,6 @@ def template(name: str) -> str:
 def named(templates: str) -> set[str]:
     """The templates as they are written, "conv_layers.0" and "classifier.*" alike."""
     return set(templates.split())
-
-
-@pytest.fixture(autouse=True)
-def _muon(monkeypatch: pytest.MonkeyPatch) -> None:
-    if "muon" not in OPTIMIZERS:  # any class does: nothing is trained here
-        monkeypatch.setitem(OPTIMIZERS, "muon", AdamW)
 
 
 def routed(family: Family) -> tuple[torch.nn.Module, Routes]:
