@@ -41,8 +41,8 @@ def generated(examples: int) -> Any:
 NUMBERS = {
     **dict.fromkeys(("lr", "weight_decay", "eps", "lr_decay", "momentum_decay", "initial_accumulator_value"), "≥ 0"),
     **dict.fromkeys(("mars", "gamma", "eps2", "diff_mult", "amplification_cap", "rms_clip", "norm_clip"), "≥ 0"),
-    **dict.fromkeys(("momentum", "alpha", "momentum_beta"), "[0, 1)"),
-    **dict.fromkeys(("rho", "centralize", "normalize", "centralization", "power"), "[0, 1]"),
+    **dict.fromkeys(("momentum", "momentum_beta"), "[0, 1)"),
+    **dict.fromkeys(("rho", "alpha", "centralize", "normalize", "centralization", "power"), "[0, 1]"),
     **dict.fromkeys(("dampening", "amp_fac", "momentum_lambda"), "finite"),
     **dict.fromkeys(("lr_1d", "lr_1d_factor", "r", "weight_lr_power"), "≥ 0"),
 }
