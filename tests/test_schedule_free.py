@@ -154,6 +154,21 @@ def test_ema_equals_torchs_averaged_model(run: str) -> None:
     assert all(torch.equal(p, trained[n]) for n, p in model.named_parameters())
 
 
+def test_an_average_asked_for_in_the_middle_of_a_run() -> None:
+    params = parameters(shapes=[(3, 4)])
+    optimizer = thalweg.AdamW(params, lr=0.1)
+    run_together([(optimizer, params)], steps=2)
+    optimizer.param_groups[0]["average"] = "ema"
+    kept = params[0].detach().clone()
+    with optimizer.evaluation():  # of nothing yet
+        assert torch.equal(params[0], kept)
+    run_together([(optimizer, params)], steps=2)
+    kept = params[0].detach().clone()
+    with optimizer.evaluation():
+        assert not torch.equal(params[0], kept)
+    assert torch.equal(params[0], kept)
+
+
 def test_state_takes_eight_bytes_a_parameter() -> None:
     params = parameters(torch.float32, shapes=[(30, 20), (50,)])
     optimizer = thalweg.AdamWScheduleFree(params)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from thalweg.core import average
-from thalweg.core.rule import Group, State, as_parameter
+from thalweg.core.rule import Group, State, as_parameter, tensors_of
 from thalweg.core.sharding import local, over_processes, placement
 
 TRAINED = "training_param"
@@ -38,7 +38,7 @@ def switch(group: Group, states: States, *, train: bool) -> None:
     if group["average"] is None:
         return
     for p in group["params"]:
-        if not (state := states.get(p)):  # not stepped yet: both are the parameter
+        if (state := _with_average(group, states, p)) is None:
             continue
         if train:
             p.detach().copy_(state.pop(TRAINED))
@@ -107,6 +107,12 @@ def _entry(train: bool) -> str:
     return f"{MODES[train]}_weights"
 
 
+def _with_average(group: Group, states: States, p: Tensor) -> dict[str, Any] | None:
+    """The state of a parameter, or None while it has made no step under the average, which the parameter itself is then."""
+    state = states.get(p, {})
+    return state if tensors_of(dict(average.of(group).state)).keys() <= state.keys() else None
+
+
 def _averaged(group: Group, p: Tensor, state: dict[str, Tensor]) -> Tensor:
     return average.evaluated(group, local(p.detach()), {name: local(s) for name, s in state.items()})
 
@@ -115,8 +121,8 @@ def _checksum(group: Group, states: States, *, train: bool) -> int:
     """Of the weights that the group has in a mode, whichever it is in."""
     total = 0
     for p in group["params"]:
-        state = states.get(p)
-        if group["train_mode"] == train or not state:
+        state = _with_average(group, states, p)
+        if group["train_mode"] == train or state is None:
             total += _bits(p)
         elif train:
             total += _bits(state[TRAINED])
