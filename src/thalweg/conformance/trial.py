@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 # 0-D, one element, one column, kernels, and sizes on both sides of what is joined and what is cut into pieces.
-SHAPES = [(), (1,), (7,), (4, 1), (8, 5), (2, 3, 3, 3), (0, 3), (130, 130), (40_000,)]
+SHAPES = [(), (1,), (7,), (4, 1), (8, 5), (2, 3, 3, 3), (0, 3), (13, 1300), (40_000,)]
 STRATEGIES = ("each", "foreach", "compiled")
 
 
