@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from thalweg.curvature import Cost, Operator, gauss_newton, hessian, network_output
-from thalweg.curvature.operators import joined, split
+from thalweg.curvature.space import joined, split
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MATRICES = (hessian, gauss_newton)

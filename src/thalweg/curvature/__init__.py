@@ -1,14 +1,21 @@
-"""Curvature of a loss: products with its Hessian or Gauss–Newton matrix, and what they cost."""
+"""Curvature of a loss: products with its Hessian or Gauss–Newton matrix, their eigenvalues, and what they cost."""
 
+from thalweg.curvature.boundary import network_output
+from thalweg.curvature.build import empirical_fisher, gauss_newton, hessian
 from thalweg.curvature.cost import Cost, CountsCost
-from thalweg.curvature.operators import GaussNewton, Hessian, Operator, gauss_newton, hessian, network_output
+from thalweg.curvature.lanczos import Eigenpairs, eigenpairs
+from thalweg.curvature.operators import EmpiricalFisher, GaussNewton, Hessian, Operator
 
 __all__ = [
     "Cost",
     "CountsCost",
+    "Eigenpairs",
+    "EmpiricalFisher",
     "GaussNewton",
     "Hessian",
     "Operator",
+    "eigenpairs",
+    "empirical_fisher",
     "gauss_newton",
     "hessian",
     "network_output",

@@ -13,9 +13,10 @@ from torch.optim.optimizer import ParamsT
 from thalweg.core.allowed import Choice, Maybe, Range, nonnegative
 from thalweg.core.names import describe
 from thalweg.curvature.cost import Cost
-from thalweg.curvature.operators import GaussNewton, Hessian, LossFunction, Operator, split
+from thalweg.curvature.operators import GaussNewton, Hessian, LossFunction, LossOperator
+from thalweg.curvature.space import split
 
-PRODUCTS: dict[str, type[Operator]] = {"hessian": Hessian, "gauss_newton": GaussNewton}
+PRODUCTS: dict[str, type[LossOperator]] = {"hessian": Hessian, "gauss_newton": GaussNewton}
 ALLOWED = {
     "lr": nonnegative,
     "products": Choice(tuple(PRODUCTS)),
@@ -147,7 +148,7 @@ class NewtonCG(torch.optim.Optimizer):
                 group["damping"] = next_damping(group["damping"], (after - loss) / foretold, curvature)
         return B.loss
 
-    def _counted(self, B: Operator) -> Callable[[Tensor], Tensor]:
+    def _counted(self, B: LossOperator) -> Callable[[Tensor], Tensor]:
         def product(v: Tensor) -> Tensor:
             self.used.products += 1
             return B.matvec(v)
@@ -216,14 +217,14 @@ def require_same(groups: list[dict[str, Any]]) -> None:
                 )
 
 
-def require_finite(B: Operator, groups: list[dict[str, Any]]) -> None:
+def require_finite(B: LossOperator, groups: list[dict[str, Any]]) -> None:
     """Refuse a loss or gradient that is NaN or infinite, by the name of the first parameter concerned."""
     if not math.isfinite(B.loss.item()):
         raise FloatingPointError(f"NewtonCG: the loss is {B.loss.item()}; nothing was changed.")
     if B.gradient.isfinite().all():
         return
     places = [(i, j) for i, group in enumerate(groups) for j, p in enumerate(group["params"]) if p.requires_grad]
-    for (i, j), g in zip(places, split(B.gradient, B.params), strict=True):
+    for (i, j), g in zip(places, split(B.gradient, B.source.params), strict=True):
         if not g.isfinite().all():
             raise FloatingPointError(
                 f"NewtonCG: the gradient of {describe(groups, i, j)} is not finite; nothing was changed."
