@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -112,7 +114,7 @@ class Krylov:
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values, the norms of their residuals, and coefficients (multiplied, multiplied), a column each."""
         values, vectors = eigh(self.T)
-        return values, (self.R @ vectors).norm(dim=0), vectors
+        return values, torch.linalg.vector_norm(self.R @ vectors, dim=0), vectors
 
     def combined(self, coefficients: Tensor) -> Tensor:
         """Combinations of the multiplied vectors, one a column of ``coefficients``: rows (columns, held)."""
@@ -143,5 +145,5 @@ class Krylov:
 
 def eigh(T: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, ascending, and vectors of a symmetric matrix."""
-    solved: tuple[Tensor, Tensor] = torch.linalg.eigh(T)
-    return solved[0], solved[1]
+    solved: Any = torch.linalg.eigh(T)
+    return solved
