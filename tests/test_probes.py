@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from thalweg.conformance.sharded import in_two_processes
@@ -477,3 +478,24 @@ def test_no_warning_of_curvature() -> None:
         warnings.simplefilter("error")
         model = network()
         eigenpairs(hessian(loss_of(model), model))
+
+
+class Flash(nn.Module):
+    """Which asks for the fused kernel itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(4, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x.view(1, 1, 8, 4)).chunk(3, -1)
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return F.scaled_dot_product_attention(q, k, v).view(8, 4)
+
+
+def test_a_kernel_that_the_model_insists_on_is_named() -> None:
+    model = nn.Sequential(Flash(), nn.Linear(4, 3)).double()
+    with pytest.raises(RuntimeError, match=r"module '0' \(Flash\) has no second derivative"):
+        hessian(loss_of(model), model).matvec(torch.ones(75).double())
+    near = hessian(loss_of(model), model, "difference")
+    torch.testing.assert_close(dense(near), dense(near).T, rtol=0, atol=1e-7)
