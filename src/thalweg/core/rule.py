@@ -112,7 +112,7 @@ class Rule:
         if self.denominator is None:
             raise TypeError(f"{self} has no preconditioner that could be read from its state.")
         values = dict.fromkeys(self.tensors) | group | dict(state)
-        return self.denominator(t, **{n: values[n] for n in keywords(self.denominator)})
+        return self.denominator(t, **{n: values[n] for n in keywords(self.denominator) if n in values})
 
     @property
     def tensors(self) -> dict[str, State]:

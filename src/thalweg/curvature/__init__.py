@@ -5,8 +5,12 @@ from thalweg.curvature.build import empirical_fisher, gauss_newton, hessian
 from thalweg.curvature.cost import Cost, CountsCost
 from thalweg.curvature.lanczos import Eigenpairs, eigenpairs
 from thalweg.curvature.operators import EmpiricalFisher, GaussNewton, Hessian, Operator
+from thalweg.curvature.preconditioner import Preconditioned, preconditioned
+from thalweg.curvature.sharpness import BatchSharpness, SharpnessRatio, batch_sharpness, sharpness_ratio
+from thalweg.curvature.stability import stability_threshold
 
 __all__ = [
+    "BatchSharpness",
     "Cost",
     "CountsCost",
     "Eigenpairs",
@@ -14,9 +18,15 @@ __all__ = [
     "GaussNewton",
     "Hessian",
     "Operator",
+    "Preconditioned",
+    "SharpnessRatio",
+    "batch_sharpness",
     "eigenpairs",
     "empirical_fisher",
     "gauss_newton",
     "hessian",
     "network_output",
+    "preconditioned",
+    "sharpness_ratio",
+    "stability_threshold",
 ]
