@@ -70,7 +70,7 @@ def class_of(optimizer: torch.optim.Optimizer, group: Group) -> type[Optimizer] 
     if any(c.__name__ in SECANT for c in cls.__mro__):
         return None
     known = {c.__name__: c for c in declared(Optimizer) if c.__module__.startswith("thalweg.rules.")}
-    if cls.__module__.startswith("torch.optim.") and cls.__name__ in known:
+    if f"{cls.__module__}.".startswith("torch.optim.") and cls.__name__ in known:
         return known[cls.__name__]
     raise ValueError(
         f"optimizer is {cls.__module__}.{cls.__name__}, whose rule is not known; known are thalweg's optimizers and torch's"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -148,11 +148,7 @@ def step_as_map(rule: Rule, h: Group, matrix: bool, started: dict[str, Any]) -> 
     """
     e = torch.tensor([1.0, -1.0], dtype=torch.float64) * TINY
     e = e.view(1, 2) if matrix else e
-    bucket = prepared(rule, h, torch.zeros_like(e), started)
-    given, numbers = bucket.read_numbers({}), dict[str, Any]()
-    for _ in range(1 if started else LATER):
-        numbers = dict(given)
-        bucket.advance(numbers)
+    bucket, numbers = prepared(rule, h, torch.zeros_like(e), started)
     t = numbers["step"]
     linear_states = [n for n in bucket.state if n not in rule.metric]
 
@@ -174,13 +170,20 @@ def step_as_map(rule: Rule, h: Group, matrix: bool, started: dict[str, Any]) -> 
     return resting, driven
 
 
-def prepared(rule: Rule, h: Group, p: Tensor, started: dict[str, Any]) -> Bucket:
-    """What the optimizer would step ``p`` with, its numbers as they stand in a state."""
+def prepared(rule: Rule, h: Group, p: Tensor, started: dict[str, Any]) -> tuple[Bucket, dict[str, Any]]:
+    """What the optimizer would step ``p`` with, and the numbers of its next step, or of step 10,000."""
+    counters = carried.counters(rule, h)
+    counts_only = len(counters) == 1
+    before = started or ({"step": LATER - 1} if counts_only else {})
     p.grad = torch.zeros_like(p)
     state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
-    state[p] = {n: started[n] for n in carried.counters(rule, h) if n in started}
+    state[p] = {n: before[n] for n in counters if n in before}
     (bucket,) = Plan().refresh([h | {"params": [p]}], state, lambda _: rule)
-    return bucket
+    given, numbers = bucket.read_numbers({}), dict[str, Any]()
+    for _ in range(1 if before else LATER):
+        numbers = dict(given)
+        bucket.advance(numbers)
+    return bucket, numbers
 
 
 def first_unstable(resting: Tensor, driven: Tensor) -> float:
@@ -188,7 +191,7 @@ def first_unstable(resting: Tensor, driven: Tensor) -> float:
     slack = 1e-10  # of a root on the unit circle, as eigenvalues are rounded
 
     def unstable(mu: Tensor) -> Tensor:
-        eigenvalues: Any = torch.linalg.eigvals(resting + mu[:, None, None] * driven)
+        eigenvalues = cast(Tensor, torch.linalg.eigvals(resting + mu[:, None, None] * driven))
         return eigenvalues.abs().amax(1) > 1 + slack
 
     grid = torch.logspace(-8, 12, 2327, dtype=torch.float64)
