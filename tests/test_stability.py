@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
 
 import thalweg
+from thalweg.conformance.sharded import in_two_processes
 from thalweg.curvature import (
     Operator,
     batch_sharpness,
@@ -257,14 +259,11 @@ def test_an_unknown_optimizer_is_named() -> None:
 
 def test_wrapped_optimizers_are_those_inside() -> None:
     from accelerate import Accelerator
-    from lightning.pytorch.core.optimizer import LightningOptimizer
 
-    x = torch.zeros(2, requires_grad=True)
-    inner = torch.optim.SGD([x], lr=0.5)
-    accelerator: Any = Accelerator(cpu=True)
-    for wrapped in (accelerator.prepare_optimizer(inner), LightningOptimizer(inner)):
-        assert wrapped is not inner
-        assert stability_threshold(wrapped) == [4.0]
+    inner = torch.optim.SGD([torch.zeros(2, requires_grad=True)], lr=0.5)
+    wrapped: Any = Accelerator(cpu=True).prepare_optimizer(inner)
+    assert wrapped is not inner
+    assert stability_threshold(wrapped) == [4.0]
 
 
 # Preconditioned curvature.
@@ -454,6 +453,27 @@ def test_without_a_learning_rate_nothing_is_unstable() -> None:
     one = thalweg.SGD([{"params": model[0].parameters(), "lr": 0.0}, {"params": model[2].parameters(), "lr": 0.1}])  # pyright: ignore[reportIndexIssue]
     block = dense(H)[25:, 25:]
     assert sharpness_ratio(H, one, tol=1e-6).ratio == pytest.approx(torch.linalg.eigvalsh(block)[-1].item() / 20)
+
+
+def ratios(rank: int = 0, *, shards: bool = True) -> list[tuple[float, float]]:
+    found: list[tuple[float, float]] = []
+    for make in (thalweg.Adam, thalweg.MARS, torch.optim.AdamW):
+        model, loss_fn = problem()
+        if shards:
+            fully_shard(model)
+        optimizer = make(model.parameters(), lr=1e-2)
+        trained(model, loss_fn, optimizer)
+        ratio = sharpness_ratio(hessian(loss_fn, model), optimizer, tol=1e-8)
+        found.append((ratio.ratio, ratio.sharpness))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_shards_have_the_ratios_of_one_process() -> None:
+    expected = ratios(shards=False)
+    for found in in_two_processes(ratios):
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-8)
 
 
 @pytest.mark.parametrize(
