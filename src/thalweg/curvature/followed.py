@@ -50,7 +50,8 @@ def followed(optimizer: torch.optim.Optimizer) -> list[Followed]:
     found: list[Followed] = []
     for group in inner.param_groups:
         cls = class_of(inner, group)
-        numbers = (defaults(cls) if cls else {}) | {n: as_number(v) for n, v in group.items() if n != "params"}
+        ours = {} if cls is None or isinstance(inner, Optimizer) else defaults(cls)
+        numbers = ours | {n: as_number(v) for n, v in group.items() if n != "params"}
         found.append(Followed(cls, numbers, group["params"], cast(Any, inner.state), name))
     return found
 

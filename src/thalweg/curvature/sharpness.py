@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg.curvature.build import hessian
 from thalweg.curvature.followed import followed
@@ -121,6 +121,7 @@ def batch_sharpness(loss_fn: Callable[[Batch], Tensor], batches: Iterable[Batch]
     Raises:
         ValueError: no batches; a batch whose gradient is zero or not finite; a loss that is no scalar with a graph.
     """
+    params = params if isinstance(params, nn.Module) else cast(Params, list(params))
     quotients, cost = list[float](), 0.0
     for i, batch in enumerate(batches):
         H = hessian(lambda batch=batch: loss_fn(batch), params)
