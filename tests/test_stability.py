@@ -20,6 +20,8 @@ from torch.distributed.fsdp import fully_shard
 
 import thalweg
 from thalweg.conformance.sharded import in_two_processes
+from thalweg.core.optimizer import Optimizer
+from thalweg.core.rule import identity, rule
 from thalweg.curvature import (
     Operator,
     batch_sharpness,
@@ -99,6 +101,8 @@ FORMS: dict[str, Callable[[float, float], tuple[str, dict[str, Any]]]] = {
     "adagrad": lambda b, c: ("adagrad", dict(initial_accumulator_value=c)),
     "adagrad, eps inside": lambda b, c: ("adagrad", dict(eps_inside=True)),
     "adadelta": lambda b, c: ("adadelta", dict(rho=c)),
+    "muon": lambda b, c: ("muon", dict(momentum=b)),
+    "muon, of the sum": lambda b, c: ("muon", dict(momentum=b, nesterov=False, ema=False)),
     "options": lambda b, c: (
         "adam",
         dict(betas=(b, c), clip=c, cautious=True, normalize=b, centralize=b, maximize=True),
@@ -138,6 +142,8 @@ def test_rules_without_a_closed_form_in_the_code_have_their_limits(lr: float, b:
     for variant in ("adamw", "shampoo"):
         equal(threshold("mars", lr=lr, betas=(b, 0.9), gamma=0.1, variant=variant), adam / reduced)
     equal(threshold("adam", lr=lr, betas=(b, 0.9), mars=0.1), adam / reduced)
+    polyak = threshold("sgd", lr=lr, momentum=b)
+    equal(threshold("muon", lr=lr, momentum=b, nesterov=False, ema=False, mars=0.1), polyak / reduced)
     # h = g + αm.
     for variant in ("stable", "published", "equations"):
         saveus = threshold("saveus", lr=lr, betas=(b, 0.9), amp_fac=3.0, variant=variant)
@@ -255,6 +261,28 @@ def test_a_rule_that_changes_with_time_has_the_threshold_of_its_next_step() -> N
         c = 1 / (t + 1)
         assert stability_threshold(optimizer)[0] == pytest.approx((4 - 2 * c) / (0.2 + 0.8 * c), rel=1e-6)
     assert optimizer.state[x]["step"] == 19
+
+
+def test_a_rule_of_ones_own_has_the_threshold_of_its_step() -> None:
+    @rule(allowed={}, denominator=identity)
+    def sgd(g: Tensor, p: Tensor, t: float) -> Tensor:
+        """Twice the gradient, under the name of another rule."""
+        return 2 * g
+
+    class Own(Optimizer, rule=sgd):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, dict(lr=0.5, weight_decay=0.0), {})
+
+    class Undeclared(Own, rule=rule()(sgd.update)):
+        """Of which P is not known."""
+
+    x = torch.ones(2, requires_grad=True)
+    assert stability_threshold(Own([x])) == pytest.approx([2.0])
+    assert math.isnan(stability_threshold(Undeclared([x]))[0])
+    H = hessian(lambda: (x**4).sum(), [x])
+    assert sharpness_ratio(H, Own([x])).ratio == pytest.approx(6.0)
+    with pytest.raises(ValueError, match=r"Undeclared: .*declares nothing diagonal"):
+        preconditioned(H, Undeclared([x]))
 
 
 def test_groups_tensors_and_edges() -> None:
@@ -529,8 +557,8 @@ def test_shards_have_the_ratios_of_one_process() -> None:
         ("saveus", {}, "SAVEUS: .*centralize=0.5 changes"),
         ("dope", dict(centralization=0.0, normalization=0.0), "DOPE: .*cautious=True"),
         ("dope", dict(BOLD, eps_floor=1e-9), "DOPE: .*eps_floor=1e-09"),
-        ("dope", dict(BOLD, variant="equations"), "DOPE: .*variant='equations' divides by nothing diagonal"),
-        ("mars", dict(variant="lion"), "MARS: .*'lion' divides"),
+        ("dope", dict(BOLD, variant="equations"), "DOPE: .*variant='equations' declares nothing diagonal"),
+        ("mars", dict(variant="lion"), "MARS: .*'lion' declares"),
         ("muon", {}, "Muon: .*; take the eigenvalues of the operator itself"),
         ("lbfgs", {}, "LBFGS: .*B is not diagonal"),
         ("newton_cg", {}, "NewtonCG: .*B is not diagonal"),

@@ -70,13 +70,18 @@ def class_of(optimizer: torch.optim.Optimizer, group: Group) -> type[Optimizer] 
     cls = type(optimizer)
     if any(c.__name__ in SECANT for c in cls.__mro__):
         return None
-    known = {c.__name__: c for c in declared(Optimizer) if c.__module__.startswith("thalweg.rules.")}
-    if f"{cls.__module__}.".startswith("torch.optim.") and cls.__name__ in known:
-        return known[cls.__name__]
+    ours = known()
+    if f"{cls.__module__}.".startswith("torch.optim.") and cls.__name__ in ours:
+        return ours[cls.__name__]
     raise ValueError(
         f"optimizer is {cls.__module__}.{cls.__name__}, whose rule is not known; known are thalweg's optimizers and torch's"
-        f" {', '.join(sorted(n for n in {*known, 'LBFGS'} if hasattr(torch.optim, n)))}."
+        f" {', '.join(sorted(n for n in {*ours, 'LBFGS'} if hasattr(torch.optim, n)))}."
     )
+
+
+def known() -> dict[str, type[Optimizer]]:
+    """This package's optimizers by name, of those whose step is a rule."""
+    return {c.__name__: c for c in declared(Optimizer) if c.__module__.startswith("thalweg.rules.")}
 
 
 def declared(cls: type[Optimizer]) -> Iterator[type[Optimizer]]:

@@ -85,7 +85,7 @@ def require_readable(one: Followed) -> None:
         reason, remedy = "its matrix B is not diagonal", "take the eigenvalues of the operator itself"
     elif one.rule.denominator is None:
         variant = f" with variant={one.group['variant']!r}" if "variant" in one.group else ""
-        reason = f"the rule{variant} divides by nothing diagonal"
+        reason = f"the rule{variant} declares nothing diagonal that it divides by"
         remedy = "take the eigenvalues of the operator itself, or restrict it to the parameters of another rule"
     elif active:
         reason = f"{active[0]}={one.group[active[0]]!r} changes its steps by numbers that are not kept"

@@ -14,7 +14,7 @@ from thalweg.core import carried
 from thalweg.core.average import kind_of
 from thalweg.core.buckets import Bucket, Plan
 from thalweg.core.rule import Group, Rule
-from thalweg.curvature.followed import Followed, followed
+from thalweg.curvature.followed import Followed, followed, known
 
 LATER = 10_000  # the step whose threshold a fresh optimizer is given: averages no longer remember their start
 TINY = 2.0**-300  # the size of what is stepped: its square is nothing beside a second moment, and no bound is reached
@@ -45,7 +45,8 @@ def stability_threshold(optimizer: torch.optim.Optimizer) -> list[float]:
     Returns:
         A number a group: inf where lr is 0, 0 for a rule that is never stable (a dampening above 1), NaN for one that has no
         such λ: MARS with ``variant="lion"``, whose step has the same length whatever the gradient's, and DOPE with
-        ``variant="equations"``, of whose update only a part is divided by P.
+        ``variant="equations"``, of whose update only a part is divided by P; and a rule of one's own that does not declare
+        its ``denominator``.
 
     Raises:
         ValueError: an optimizer whose rule is not known.
@@ -80,14 +81,14 @@ def sgd(h: Group) -> float:
 
 
 GAINS: dict[str, Callable[[Group], float | None]] = {
-    "sgd": sgd,
-    "muon": lambda h: heavy_ball(h["momentum"], 1 - h["momentum"] if h["ema"] else 1, h["nesterov"]),
-    "rmsprop": lambda h: heavy_ball(h["momentum"], 1, False),
-    "adam": lambda h: (1 - h["betas"][0]) / (1 + h["betas"][0]),
-    "adagrad": lambda h: None if h["lr_decay"] else 1.0,
-    "adadelta": lambda h: 1.0,
+    "thalweg.rules.sgd.sgd": sgd,
+    "thalweg.rules.muon.muon": lambda h: heavy_ball(h["momentum"], 1 - h["momentum"] if h["ema"] else 1, h["nesterov"]),
+    "thalweg.rules.rmsprop.rmsprop": lambda h: heavy_ball(h["momentum"], 1, False),
+    "thalweg.rules.adam.adam": lambda h: (1 - h["betas"][0]) / (1 + h["betas"][0]),
+    "thalweg.rules.adagrad.adagrad": lambda h: None if h["lr_decay"] else 1.0,
+    "thalweg.rules.adadelta.adadelta": lambda h: 1.0,
 }
-"""By the name of the rule's function."""
+"""By the rule's function."""
 
 
 def closed_form(one: Followed) -> float | None:
@@ -96,8 +97,13 @@ def closed_form(one: Followed) -> float | None:
     if rule is None:
         return crossing(h["lr"], 1.0)
     joined = h["mars"] or kind_of(h["average"]) == "schedule_free"
-    gain = None if joined or rule.update.__name__ not in GAINS else GAINS[rule.update.__name__](h)
+    gain = None if joined or name_of(rule) not in GAINS else GAINS[name_of(rule)](h)
     return None if gain is None else crossing(h["lr"], gain)
+
+
+def name_of(rule: Rule) -> str:
+    """Where the rule's function is defined: one of another module with a name from here is another rule."""
+    return f"{rule.update.__module__}.{rule.update.__name__}"
 
 
 def crossing(lr: float, gain: float) -> float:
@@ -122,16 +128,12 @@ def linear(h: Group) -> Group:
         h["nesterov"] = True
     if h.get("exact"):  # with one batch the gradient at the last point is the last gradient
         h["exact"] = False
-    if h.get("variant") == "shampoo":  # MARS's filter is the same; P only is another
-        h["variant"] = "adamw"
     return h | {n: v for n, v in dict(eps=1.0, eps2=1.0, eps_floor=None).items() if n in h}
 
 
 def numerically(one: Followed, matrix: bool) -> float:
     """The λ at which the spectral radius of the step passes 1."""
-    assert one.cls is not None
-    h = linear(one.group)
-    rule = one.cls.variant_of(h)
+    rule, h = filtering(one)
     if h["lr"] == 0:
         return math.inf
     if rule.denominator is None:
@@ -141,12 +143,24 @@ def numerically(one: Followed, matrix: bool) -> float:
     return first_unstable(resting, driven) / h["lr"]
 
 
+def filtering(one: Followed) -> tuple[Rule, Group]:
+    """The rule in linear form; in the place of one that orthogonalizes, one with the same filter and another P."""
+    assert one.cls is not None
+    h = linear(one.group)
+    if h.get("variant") == "shampoo":
+        h["variant"] = "adamw"
+    rule = one.cls.variant_of(h)
+    if name_of(rule) == "thalweg.rules.muon.muon":
+        return known()["SGD"].variant_of(h), h | {"dampening": 0.0}
+    return rule, h
+
+
 def step_as_map(rule: Rule, h: Group, matrix: bool, started: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """A and B of the step s ← (A + λη B)s, s the parameter and the states that are linear in it.  The gradient is λP times it.
 
     The parameter has two elements, x and −x, since some rules take means off; all there is stays of this form.
     """
-    e = torch.tensor([1.0, -1.0], dtype=torch.float64) * TINY
+    e = torch.tensor([1.0, -1.0], dtype=torch.float64, device="cpu") * TINY
     e = e.view(1, 2) if matrix else e
     bucket, numbers = prepared(rule, h, torch.zeros_like(e), started)
     t = numbers["step"]
@@ -160,7 +174,7 @@ def step_as_map(rule: Rule, h: Group, matrix: bool, started: dict[str, Any]) -> 
         after = torch.stack([p, *(state[n] for n in linear_states)])
         return after.flatten(1)[:, 0] / TINY, float(torch.as_tensor(rule.preconditioner(t, state, h)).flatten()[0])
 
-    # Second moments of 0 stay what they are, and ε = 1 makes P of them; one that multiplies by the root needs another.
+    # Second moments of 0 stay as they are, and ε = 1 makes P of them; where the root of one is a factor of P, they are 1.
     with torch.no_grad():
         moment = 0.0 if stepped(0.0, "", 0.0)[1] > TINY else 1.0
         P = stepped(moment, "", 0.0)[1]
@@ -194,7 +208,7 @@ def first_unstable(resting: Tensor, driven: Tensor) -> float:
         eigenvalues = cast(Tensor, torch.linalg.eigvals(resting + mu[:, None, None] * driven))
         return eigenvalues.abs().amax(1) > 1 + slack
 
-    grid = torch.logspace(-8, 12, 2327, dtype=torch.float64)
+    grid = torch.logspace(-8, 12, 2327, dtype=torch.float64, device="cpu")
     found = unstable(grid).nonzero()
     if not len(found):
         return math.inf
