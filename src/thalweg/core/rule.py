@@ -92,6 +92,7 @@ class Rule:
     allowed: Mapping[str, Allowed]  # the values of each hyperparameter
     reach: Reach
     preconditions: bool = False  # returns its preconditioner too, for the decay station: a pair (u, q)
+    denominator: Callable[..., Any] | None = None  # P, if the update is P⁻¹ times a linear filter of the gradient
     static: tuple[str, ...] = ()  # numbers that choose a form: compiled in, and compiled again when they change
     takes_lists: bool = False  # though it looks beyond elements: it works on the members of a list together
 
@@ -100,6 +101,18 @@ class Rule:
         if self.reach != "element" and not self.takes_lists and isinstance(g, TensorList):
             return g.map(self.update, p, t, **kwargs)
         return sharding.apply(self.reach, self.update, g, p, t, **kwargs)
+
+    @property
+    def metric(self) -> tuple[str, ...]:
+        """The states that the rule's P is made of."""
+        return tuple(n for n in keywords(self.denominator or identity) if n in self.state)
+
+    def preconditioner(self, t: Scalar, state: Mapping[str, Any], group: Group) -> Any:
+        """P after step t: a tensor shaped like the parameter, or a number for all of it."""
+        if self.denominator is None:
+            raise TypeError(f"{self} has no preconditioner that could be read from its state.")
+        values = dict.fromkeys(self.tensors) | group | dict(state)
+        return self.denominator(t, **{n: values[n] for n in keywords(self.denominator) if n in values})
 
     @property
     def tensors(self) -> dict[str, State]:
@@ -120,17 +133,27 @@ class Rule:
     @property
     def hyperparameters(self) -> tuple[str, ...]:
         """The keywords of the function that are not state."""
-        keywords = [n for n, p in inspect.signature(self.update).parameters.items() if p.kind is p.KEYWORD_ONLY]
-        return tuple(n for n in keywords if n not in self.state)
+        return tuple(n for n in keywords(self.update) if n not in self.state)
 
     def __repr__(self) -> str:
         return f"<rule {self.update.__name__}>"
+
+
+def keywords(function: Callable[..., Any]) -> list[str]:
+    """The names of what a function takes by keyword alone."""
+    return [n for n, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY]
+
+
+def identity(t: Scalar) -> Scalar:
+    """P = 1: the rule moves along the filtered gradient itself."""
+    return 1.0
 
 
 def rule(
     *,
     reach: Reach = "element",
     preconditions: bool = False,
+    denominator: Callable[..., Any] | None = None,
     static: tuple[str, ...] = (),
     takes_lists: bool = False,
     allowed: Mapping[str, Allowed] | None = None,
@@ -140,5 +163,6 @@ def rule(
 
     The function takes ``g`` (gradient), ``p`` (parameter), ``t`` (step, from 1), then its state and its
     hyperparameters by keyword.  It may update state in place, must leave ``g`` and ``p`` alone, and returns the update.
+    ``denominator`` takes ``t``, and by keyword what it needs of state and hyperparameters; the update divides by it.
     """
-    return lambda update: Rule(update, state, allowed or {}, reach, preconditions, static, takes_lists)
+    return lambda update: Rule(update, state, allowed or {}, reach, preconditions, denominator, static, takes_lists)

@@ -7,8 +7,12 @@ from thalweg.curvature.cost import Cost, CountsCost
 from thalweg.curvature.hessian import Hessian
 from thalweg.curvature.lanczos import Eigenpairs, eigenpairs
 from thalweg.curvature.operators import EmpiricalFisher, GaussNewton, Operator
+from thalweg.curvature.preconditioner import Preconditioned, preconditioned
+from thalweg.curvature.sharpness import BatchSharpness, SharpnessRatio, batch_sharpness, sharpness_ratio
+from thalweg.curvature.stability import stability_threshold
 
 __all__ = [
+    "BatchSharpness",
     "Cost",
     "CountsCost",
     "Eigenpairs",
@@ -17,10 +21,16 @@ __all__ = [
     "Hessian",
     "Operator",
     "OverBatches",
+    "Preconditioned",
+    "SharpnessRatio",
+    "batch_sharpness",
     "eigenpairs",
     "empirical_fisher",
     "gauss_newton",
     "hessian",
     "network_output",
     "over_batches",
+    "preconditioned",
+    "sharpness_ratio",
+    "stability_threshold",
 ]

@@ -13,13 +13,25 @@ from thalweg.core.options import Options
 from thalweg.core.rule import Scalar, rule, zeros
 
 
-@rule(square_avg=zeros, acc_delta=zeros, allowed={"rho": portion, "eps": nonnegative})
+def roots(acc_delta: Tensor, square_avg: Tensor, eps: Scalar) -> tuple[Tensor, Tensor]:
+    """√(D + ε) and √(v + ε)."""
+    return (acc_delta + eps).sqrt(), (square_avg + eps).sqrt()
+
+
+def denominator(t: Scalar, *, square_avg: Tensor, acc_delta: Tensor, eps: Scalar) -> Tensor:
+    """P = √(v + ε) / √(D + ε)."""
+    step, slope = roots(acc_delta, square_avg, eps)
+    return slope / step
+
+
+@rule(denominator=denominator, square_avg=zeros, acc_delta=zeros, allowed={"rho": portion, "eps": nonnegative})
 def adadelta(
     g: Tensor, p: Tensor, t: Scalar, *, square_avg: Tensor, acc_delta: Tensor, rho: Scalar, eps: Scalar
 ) -> Tensor:
     """u = √(D + ε) / √(v + ε) · g, v and D running means of g² and u².  Zeiler 2012, Algorithm 1 (arXiv:1212.5701)."""
     v = square_avg.lerp_(g * g, 1 - rho)  # v ← ρv + (1−ρ)g²
-    u = (acc_delta + eps).sqrt() / (v + eps).sqrt() * g
+    step, slope = roots(acc_delta, v, eps)
+    u = step / slope * g
     acc_delta.lerp_(u * u, 1 - rho)  # D ← ρD + (1−ρ)u²
     return u
 

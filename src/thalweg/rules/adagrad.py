@@ -13,15 +13,20 @@ from thalweg.core.options import Options
 from thalweg.core.rule import Scalar, State, rule
 
 
+def denominator(t: Scalar, *, sum: Tensor, eps: Scalar, eps_inside: bool) -> Tensor:
+    """P = √G + ε, or √(G + ε)."""
+    return (sum + eps).sqrt() if eps_inside else sum.sqrt() + eps
+
+
 @rule(
+    denominator=denominator,
     sum=State(fill="initial_accumulator_value"),
     allowed={"lr_decay": nonnegative, "initial_accumulator_value": nonnegative, "eps": nonnegative, "eps_inside": flag},
 )
 def adagrad(g: Tensor, p: Tensor, t: Scalar, *, sum: Tensor, lr_decay: Scalar, eps: Scalar, eps_inside: bool) -> Tensor:
     """G ← G + g², u = g / (√G + ε), or g / √(G + ε).  Duchi et al. 2011, sect. 1.1."""
     G = sum.add_(g * g)
-    root = (G + eps).sqrt() if eps_inside else G.sqrt() + eps
-    return g / root / (1 + (t - 1) * lr_decay)
+    return g / denominator(t, sum=G, eps=eps, eps_inside=eps_inside) / (1 + (t - 1) * lr_decay)
 
 
 class Adagrad(Optimizer, rule=adagrad):

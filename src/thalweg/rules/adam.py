@@ -14,7 +14,16 @@ from thalweg.core.options import Options
 from thalweg.core.rule import Scalar, rule, zeros
 
 
+def denominator(
+    t: Scalar, *, exp_avg_sq: Tensor, max_exp_avg_sq: Tensor | None = None, betas: tuple[Scalar, Scalar], eps: Scalar
+) -> Tensor:
+    """P = √v̂ + ε."""
+    v = exp_avg_sq if max_exp_avg_sq is None else max_exp_avg_sq
+    return (v / (1 - betas[1] ** t)).sqrt() + eps
+
+
 @rule(
+    denominator=denominator,
     exp_avg=zeros,
     exp_avg_sq=zeros,
     max_exp_avg_sq=zeros.when("amsgrad"),
@@ -38,7 +47,7 @@ def adam(
     v = exp_avg_sq.lerp_(g * g, 1 - b2)  # v ← β₂v + (1−β₂)g²
     if max_exp_avg_sq is not None:
         v = max_exp_avg_sq.copy_(torch.maximum(max_exp_avg_sq, v))
-    return m / (1 - b1**t) / ((v / (1 - b2**t)).sqrt() + eps)
+    return m / (1 - b1**t) / denominator(t, exp_avg_sq=v, betas=betas, eps=eps)
 
 
 class Adam(Optimizer, rule=adam):

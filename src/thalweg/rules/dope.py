@@ -31,7 +31,21 @@ ALLOWED = {
 OWN_DECAY = ALLOWED | {"decay": Choice(("preconditioned",))}
 
 
+def denominator(
+    t: Scalar, *, fim: Tensor, fim_diff: Tensor | None, betas: tuple[Scalar, Scalar], eps: Scalar, power: float
+) -> Tensor:
+    """P = ad, and a alone in the first step, which has no Δ."""
+    b1, b2 = betas
+    later = (t > 1) * 1.0
+    a = parts.root(fim / (1 - b2**t), power) + eps
+    if fim_diff is None:
+        return a
+    d = parts.root(fim_diff / (1 - b1 ** (t - later)), power) + eps  # corrected for its start in the second step
+    return a * (d * later + (1 - later))
+
+
 @rule(
+    denominator=denominator,
     fim=zeros,
     fim_diff=zeros.when("diff_mult"),
     momentum=zeros,
@@ -70,8 +84,7 @@ def dope(
     later = (t > 1) * 1.0  # 0 in the first step, which has no change to look at
     eps = parts.adaptive_epsilon(g, eps, eps2, eps_floor)
     F = fim.lerp_(g * g, 1 - b2)  # F ← β₂F + (1−β₂)g̃²
-    a = parts.root(F / (1 - b2**t), power) + eps
-    c = g
+    Fd, c = None, g
     if previous_grad is not None:
         change = (g - previous_grad) * later
         c = parts.variance_reduced(g, change, gamma, b1)
@@ -79,15 +92,44 @@ def dope(
         if fim_diff is not None:
             change = change * diff_mult
             Fd = fim_diff.lerp_(change * change, 1 - b1)  # Fᵈ ← β₁Fᵈ + (1−β₁)Δ²
-            d = parts.root(Fd / (1 - b1 ** (t - later)), power) + eps  # corrected for its start in the second step
-            a = a * (d * later + (1 - later))  # 1 in the first, which has no Δ
-    q = 1 / a
+    q = 1 / denominator(t, fim=F, fim_diff=Fd, betas=betas, eps=eps, power=power)
     natural = parts.rms_clipped(c * q, rms_clip)
     m = momentum.lerp_(natural, 1 - momentum_beta)  # m ← β_m m + (1−β_m)ĝ
     return natural + (m - m.mean()) * parts.amplified(t, momentum_lambda, amplification_cap), q
 
 
+def published_product(
+    t: Scalar,
+    fim: Tensor,
+    fim_diff: Tensor,
+    betas: tuple[Scalar, Scalar],
+    eps: Scalar,
+    eps2: Scalar,
+    diff_mult: Scalar,
+) -> Tensor:
+    """ad."""
+    b1, b2 = betas
+    return ((fim / (1 - b2**t)).sqrt() + eps) * ((fim_diff / (1 - b1**t)).sqrt() * diff_mult + eps2)
+
+
+def published_denominator(
+    t: Scalar,
+    *,
+    fim: Tensor,
+    fim_diff: Tensor,
+    betas: tuple[Scalar, Scalar],
+    eps: Scalar,
+    eps2: Scalar,
+    diff_mult: Scalar,
+    gamma: Scalar,
+) -> Tensor:
+    """P = 1/(1/(ad) + κ), of c = g̃/(ad) + κg̃."""
+    ad = published_product(t, fim, fim_diff, betas, eps, eps2, diff_mult)
+    return 1 / (1 / ad + gamma * betas[0] / (1 - betas[0]))
+
+
 @rule(
+    denominator=published_denominator,
     fim=zeros,
     fim_diff=zeros,
     momentum=zeros,
@@ -130,7 +172,7 @@ def published(
     Fd = fim_diff.lerp_(change * change, 1 - b1)
     if eps_floor is not None:
         eps = parts.at_least(eps * t**0.5, eps_floor)
-    ad = ((F / (1 - b2**t)).sqrt() + eps) * ((Fd / (1 - b1**t)).sqrt() * diff_mult + eps2)
+    ad = published_product(t, F, Fd, betas, eps, eps2, diff_mult)
     c = g / ad + g * (gamma * b1 / (1 - b1))
     m = momentum.lerp_(c, 1 - momentum_beta)
     m.sub_(parts.row_mean(m))

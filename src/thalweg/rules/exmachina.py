@@ -29,7 +29,19 @@ ALLOWED = {
 }
 
 
+def roots(fim: Tensor, fim_diff: Tensor, eps: Scalar) -> tuple[Tensor, Tensor]:
+    """a = max(√F, ε) and d = max(√Fᵈ, ε)."""
+    return torch.clamp(fim.sqrt(), min=eps), torch.clamp(fim_diff.sqrt(), min=eps)
+
+
+def denominator(t: Scalar, *, fim: Tensor, fim_diff: Tensor, eps: Scalar) -> Tensor:
+    """P = ad: of the step after t, which divides before it adds to the averages."""
+    a, d = roots(fim, fim_diff, eps)
+    return a * d
+
+
 @rule(
+    denominator=denominator,
     fim=ones,
     fim_diff=ones,
     momentum=zeros,
@@ -70,7 +82,7 @@ def exmachina(
     change = (g - previous_grad) * ((t > 1) * 1.0)
     previous_grad.copy_(g)
     c = parts.norm_clipped(parts.variance_reduced(g, change, gamma, b1), norm_clip)
-    a, d = (torch.clamp(F.sqrt(), min=eps) for F in (fim, fim_diff))
+    a, d = roots(fim, fim_diff, eps)
     q = 1 / (a * d)
     natural = parts.rms_clipped(c * q)
     u = natural + (momentum - momentum.mean()) * t**momentum_lambda

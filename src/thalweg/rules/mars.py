@@ -15,6 +15,7 @@ from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
 from thalweg.core.rule import Rule, Scalar, rule, zeros
 from thalweg.core.sharding import Reach
+from thalweg.rules.adam import denominator
 
 ALLOWED = {
     "betas": fractions,
@@ -44,7 +45,7 @@ def adam(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar
     """u = m̂ / (√v̂ + ε), both averages over c.  Yuan et al. 2024, Algorithm 2 (arXiv:2411.10438)."""
     b1, b2 = betas
     m, v = m.lerp_(c, 1 - b1), v.lerp_(c * c, 1 - b2)
-    return m / (1 - b1**t) / ((v / (1 - b2**t)).sqrt() + eps)
+    return m / (1 - b1**t) / denominator(t, exp_avg_sq=v, betas=betas, eps=eps)
 
 
 def lion(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Scalar], eps: Scalar) -> Tensor:
@@ -57,10 +58,32 @@ def shampoo(c: Tensor, t: Scalar, m: Tensor, v: Tensor, betas: tuple[Scalar, Sca
     return matrices.orthogonalized(m.lerp_(c, 1 - betas[0]), matrices.Iteration(eps))
 
 
-def mars(direction: Callable[..., Tensor], reach: Reach = "tensor") -> Rule:
+def follows_adam(x: Tensor, optimize_1d: bool) -> bool:
+    """Whether a parameter takes no part, and plain AdamW's steps."""
+    return x.ndim < 2 and not optimize_1d
+
+
+def of_either(
+    t: Scalar,
+    *,
+    exp_avg_sq: Tensor,
+    betas: tuple[Scalar, Scalar],
+    betas_1d: tuple[Scalar, Scalar],
+    eps: Scalar,
+    optimize_1d: bool,
+) -> Tensor:
+    """P = √v̂ + ε, corrected by the parameter's own β₂."""
+    betas = betas_1d if follows_adam(exp_avg_sq, optimize_1d) else betas
+    return denominator(t, exp_avg_sq=exp_avg_sq, betas=betas, eps=eps)
+
+
+def mars(
+    direction: Callable[..., Tensor], reach: Reach = "tensor", denominator: Callable[..., Tensor] | None = None
+) -> Rule:
     """MARS with one of the directions above, by the corrected gradient; vectors may take plain AdamW's steps instead."""
 
     @rule(
+        denominator=denominator,
         exp_avg=zeros,
         exp_avg_sq=zeros,
         previous_grad=zeros,
@@ -84,7 +107,7 @@ def mars(direction: Callable[..., Tensor], reach: Reach = "tensor") -> Rule:
         lr_1d_factor: Scalar,
         optimize_1d: bool,
     ) -> Tensor:
-        if g.ndim < 2 and not optimize_1d:
+        if follows_adam(g, optimize_1d):
             return adam(g, t, exp_avg, exp_avg_sq, betas_1d, eps) * lr_1d_factor
         c = corrected(g, p, t, previous_grad, previous_param, gamma, betas[0])
         return direction(c, t, exp_avg, exp_avg_sq, betas, eps)
@@ -94,7 +117,7 @@ def mars(direction: Callable[..., Tensor], reach: Reach = "tensor") -> Rule:
 
 class MARS(
     Optimizer,
-    rule={"adamw": mars(adam), "lion": mars(lion), "shampoo": mars(shampoo, reach="matrix")},
+    rule={"adamw": mars(adam, denominator=of_either), "lion": mars(lion), "shampoo": mars(shampoo, reach="matrix")},
     decay="decoupled",
 ):
     """Make variance reduction shine: AdamW, Lion or Shampoo on a gradient corrected by its change (arXiv:2411.10438).

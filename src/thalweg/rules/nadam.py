@@ -11,6 +11,7 @@ from thalweg.core.allowed import fractions, nonnegative
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
 from thalweg.core.rule import Recurrence, Scalar, rule, zeros
+from thalweg.rules.adam import denominator
 
 
 def momentum_at(t: Scalar, beta: Scalar, decay: Scalar) -> Scalar:
@@ -24,6 +25,7 @@ def advance(mu_product: Scalar, t: Scalar, *, betas: Any, momentum_decay: Scalar
 
 
 @rule(
+    denominator=denominator,
     exp_avg=zeros,
     exp_avg_sq=zeros,
     mu_product=Recurrence(1.0, advance),
@@ -47,7 +49,7 @@ def nadam(
     m = exp_avg.lerp_(g, 1 - b1)  # m ← β₁m + (1−β₁)g
     v = exp_avg_sq.lerp_(g * g, 1 - b2)  # v ← β₂v + (1−β₂)g²
     ahead = m * (mu_next / (1 - mu_product * mu_next)) + g * ((1 - mu) / (1 - mu_product))
-    return ahead / ((v / (1 - b2**t)).sqrt() + eps)
+    return ahead / denominator(t, exp_avg_sq=v, betas=betas, eps=eps)
 
 
 class NAdam(Optimizer, rule=nadam):

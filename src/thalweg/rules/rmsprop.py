@@ -13,7 +13,14 @@ from thalweg.core.options import Options
 from thalweg.core.rule import Scalar, rule, zeros
 
 
+def denominator(t: Scalar, *, square_avg: Tensor, grad_avg: Tensor | None, eps: Scalar) -> Tensor:
+    """P = √v + ε; centred, √(v − mean²) + ε."""
+    v = square_avg if grad_avg is None else square_avg - grad_avg * grad_avg
+    return v.sqrt() + eps
+
+
 @rule(
+    denominator=denominator,
     square_avg=zeros,
     grad_avg=zeros.when("centered"),
     momentum_buffer=zeros.when("momentum"),
@@ -34,10 +41,8 @@ def rmsprop(
 ) -> Tensor:
     """v ← αv + (1−α)g², u = g / (√v + ε).  Tieleman & Hinton 2012, lecture 6.5; centred: Graves 2013 (arXiv:1308.0850)."""
     v = square_avg.lerp_(g * g, 1 - alpha)
-    if grad_avg is not None:
-        mean = grad_avg.lerp_(g, 1 - alpha)
-        v = v - mean * mean
-    u = g / (v.sqrt() + eps)
+    mean = None if grad_avg is None else grad_avg.lerp_(g, 1 - alpha)
+    u = g / denominator(t, square_avg=v, grad_avg=mean, eps=eps)
     return u if momentum_buffer is None else momentum_buffer.mul_(momentum).add_(u)
 
 

@@ -14,11 +14,12 @@ from thalweg.core.allowed import Choice, Maybe, finite, fractions, nonnegative
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
 from thalweg.core.rule import Scalar, rule, zeros
+from thalweg.rules.adam import denominator
 
 ALLOWED = {"betas": fractions, "eps": nonnegative, "amp_fac": finite, "clip_power": Maybe(nonnegative)}
 
 
-@rule(exp_avg=zeros, exp_avg_sq=zeros, allowed=ALLOWED)
+@rule(denominator=denominator, exp_avg=zeros, exp_avg_sq=zeros, allowed=ALLOWED)
 def saveus(
     g: Tensor,
     p: Tensor,
@@ -38,10 +39,16 @@ def saveus(
     v = exp_avg_sq.lerp_(h * h, 1 - b2)  # v ← β₂v + (1−β₂)h²
     if clip_power is not None:
         h = torch.clamp(h, min=-(t**clip_power), max=t**clip_power)
-    return h / ((v / (1 - b2**t)).sqrt() + eps)
+    return h / denominator(t, exp_avg_sq=v, betas=betas, eps=eps)
 
 
-@rule(exp_avg=zeros, exp_avg_sq=zeros, allowed=ALLOWED | {"decay": Choice(("l2", "decoupled"))}, reach="tensor")
+@rule(
+    denominator=denominator,
+    exp_avg=zeros,
+    exp_avg_sq=zeros,
+    allowed=ALLOWED | {"decay": Choice(("l2", "decoupled"))},
+    reach="tensor",
+)
 def published(
     g: Tensor,
     p: Tensor,
@@ -69,13 +76,25 @@ def published(
         h = h + p * weight_decay
     if clip_power is not None:
         h = torch.clamp(h, min=-(t**clip_power), max=t**clip_power)
-    u = h / ((v / (1 - b2**t)).sqrt() + eps)
+    u = h / denominator(t, exp_avg_sq=v, betas=betas, eps=eps)
     if decay == "decoupled":
         u = u + p * weight_decay
     return u / (1 - b1**t)
 
 
-@rule(exp_avg=zeros, exp_avg_sq=zeros, allowed=ALLOWED)
+def roots(t: Scalar, exp_avg_sq: Tensor, b2: Scalar, eps: Scalar) -> tuple[Tensor, Tensor]:
+    """√v̂ and √v̂ + ε, by both of which the document as printed divides."""
+    root = (exp_avg_sq / (1 - b2**t)).sqrt()
+    return torch.clamp(root, min=torch.finfo(root.dtype).tiny), root + eps  # 0 where the printed form is 0/0
+
+
+def squared(t: Scalar, *, exp_avg_sq: Tensor, betas: tuple[Scalar, Scalar], eps: Scalar) -> Tensor:
+    """P = √v̂ (√v̂ + ε)."""
+    first, second = roots(t, exp_avg_sq, betas[1], eps)
+    return first * second
+
+
+@rule(denominator=squared, exp_avg=zeros, exp_avg_sq=zeros, allowed=ALLOWED)
 def equations(
     g: Tensor,
     p: Tensor,
@@ -91,8 +110,8 @@ def equations(
     b1, b2 = betas
     m = exp_avg.lerp_(g, 1 - b1)
     h = g + m * amp_fac
-    root = (exp_avg_sq.lerp_(h * h, 1 - b2) / (1 - b2**t)).sqrt()
-    return h / torch.clamp(root, min=torch.finfo(root.dtype).tiny) / (root + eps)  # 0 where the printed form is 0/0
+    first, second = roots(t, exp_avg_sq.lerp_(h * h, 1 - b2), b2, eps)
+    return h / first / second
 
 
 class SAVEUS(Optimizer, rule={"stable": saveus, "published": published, "equations": equations}):

@@ -10,18 +10,19 @@ from torch.optim.optimizer import ParamsT
 from thalweg.core.allowed import fraction, fractions, nonnegative
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import Scalar, rule, zeros
+from thalweg.core.rule import Scalar, identity, rule, zeros
+from thalweg.rules.adam import denominator
 
 
-@rule(exp_avg_sq=zeros, allowed={"betas": fractions, "eps": nonnegative})
+@rule(denominator=denominator, exp_avg_sq=zeros, allowed={"betas": fractions, "eps": nonnegative})
 def scaled(g: Tensor, p: Tensor, t: Scalar, *, exp_avg_sq: Tensor, betas: tuple[Scalar, Scalar], eps: Scalar) -> Tensor:
     """u = g / (√v̂ + ε): Adam without its momentum, whose place the average takes.  Defazio et al. 2024, Algorithm 1."""
     _, b2 = betas
     v = exp_avg_sq.lerp_(g * g, 1 - b2)  # v ← β₂v + (1−β₂)g²
-    return g / ((v / (1 - b2**t)).sqrt() + eps)
+    return g / denominator(t, exp_avg_sq=v, betas=betas, eps=eps)
 
 
-@rule(allowed={"momentum": fraction})
+@rule(denominator=identity, allowed={"momentum": fraction})
 def steepest(g: Tensor, p: Tensor, t: Scalar) -> Tensor:
     """u = g."""
     return g

@@ -13,10 +13,11 @@ from torch.optim.optimizer import ParamsT
 from thalweg.core.allowed import Choice, finite, flag, fraction
 from thalweg.core.optimizer import Optimizer
 from thalweg.core.options import Options
-from thalweg.core.rule import COUNT, Scalar, rule, zeros
+from thalweg.core.rule import COUNT, Scalar, identity, rule, zeros
 
 
 @rule(
+    denominator=identity,
     step=replace(COUNT, absent=1.0),  # torch's SGD saves none: its state is past the first step, all that matters here
     momentum_buffer=zeros.when("momentum"),
     allowed={
