@@ -587,10 +587,10 @@ def test_parameters_of_others_and_a_p_of_zero_are_errors() -> None:
         preconditioned(H, torch.optim.SGD([x]))
     optimizer = thalweg.Adam([x, y], eps=0.0)
     x.grad, y.grad = torch.ones(2), torch.zeros(2)
-    H = hessian(lambda: (x * x).sum() + (y * y).sum(), [x, y])
+    before = hessian(lambda: (x * x).sum() + (y * y).sum(), [x, y])
     optimizer.step()
     with pytest.raises(ValueError, match=r"P of parameter 1 .* not positive and finite"):
-        preconditioned(H, optimizer)
+        preconditioned(before, optimizer)
 
 
 # Mini-batches.
