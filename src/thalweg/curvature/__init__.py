@@ -4,16 +4,22 @@ from thalweg.curvature.boundary import network_output
 from thalweg.curvature.build import empirical_fisher, gauss_newton, hessian
 from thalweg.curvature.cost import Cost, CountsCost
 from thalweg.curvature.lanczos import Eigenpairs, eigenpairs
+from thalweg.curvature.logs import CsvLog, TensorBoardLog
+from thalweg.curvature.monitor import CurvatureMonitor, CurvatureRecord
 from thalweg.curvature.operators import EmpiricalFisher, GaussNewton, Hessian, Operator
 
 __all__ = [
     "Cost",
     "CountsCost",
+    "CsvLog",
+    "CurvatureMonitor",
+    "CurvatureRecord",
     "Eigenpairs",
     "EmpiricalFisher",
     "GaussNewton",
     "Hessian",
     "Operator",
+    "TensorBoardLog",
     "eigenpairs",
     "empirical_fisher",
     "gauss_newton",
