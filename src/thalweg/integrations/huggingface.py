@@ -6,8 +6,9 @@ from itertools import islice
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import send_to_device  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from torch import Tensor
+from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainerCallback
 
 from thalweg.curvature.logs import numbers
@@ -39,18 +40,24 @@ class CurvatureCallback(TrainerCallback):
     monitor: CurvatureMonitor
 
     def __init__(self, trainer: Trainer, batch: Any = None, **options: Any) -> None:
-        self.trainer, self.batch, self.options = trainer, batch, options
+        self.trainer: Any = trainer
+        self.batch, self.options = batch, options
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Make the monitor."""
-        batch = first_batch(kwargs["train_dataloader"], args.train_batch_size) if self.batch is None else self.batch
-        inputs = send_to_device(batch, args.device)
+        batch = (
+            first_batch(kwargs["train_dataloader"], args.per_device_train_batch_size)
+            if self.batch is None
+            else self.batch
+        )
+        inputs: Any = send_to_device(batch, args.device)
 
         def loss_fn() -> Tensor:
             return self.trainer.compute_loss(self.trainer.model_wrapped, dict(inputs))
 
-        logs = [*self.options.get("logs", ()), self.log]
-        self.monitor = CurvatureMonitor(kwargs["model"], kwargs["optimizer"], loss_fn, **self.options | {"logs": logs})
+        optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # Accelerate wraps it
+        self.monitor = CurvatureMonitor(kwargs["model"], optimizer, loss_fn, **self.options)
+        self.monitor.logs.append(self.log)
         if STATE in state.stateful_callbacks:
             self.monitor.load_state_dict(state.stateful_callbacks[STATE])
 
@@ -66,8 +73,8 @@ class CurvatureCallback(TrainerCallback):
 
 def first_batch(loader: Any, size: int) -> Any:
     """The first examples of a loader's data set, collated; the random numbers of training are not touched."""
-    data = getattr(loader, "dataset", None)
-    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+    data = loader.dataset
+    if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
         raise ValueError(
             "CurvatureCallback: the training set cannot be read by index; pass batch=, inputs to probe the loss with."
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from lightning.pytorch.utilities.signature_utils import (
+    is_param_in_hook_signature,  # pyright: ignore[reportUnknownVariableType]
+)
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -46,8 +49,8 @@ class CurvatureCallback(Callback):
                 "CurvatureCallback needs automatic optimization with one optimizer;"
                 " with manual optimization call a thalweg.CurvatureMonitor in training_step."
             )
-        logs = [*self.options.get("logs", ()), lambda record: log(trainer, record)]
-        self.monitor = CurvatureMonitor(pl_module, trainer.optimizers[0], **self.options | {"logs": logs})
+        self.monitor = CurvatureMonitor(pl_module, trainer.optimizers[0], **self.options)
+        self.monitor.logs.append(partial(log, trainer))
         if self.state:
             self.monitor.load_state_dict(self.state)
         self.steps = trainer.global_step
