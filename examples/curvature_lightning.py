@@ -64,7 +64,7 @@ def fit(folder: str, callbacks: list[lightning.Callback]) -> Digits:
     return model
 
 
-probe = CurvatureCallback(budget=BUDGET)
+probe = CurvatureCallback(every=20, budget=BUDGET)
 with TemporaryDirectory() as folder, TemporaryDirectory() as other:
     watched = fit(folder, [probe])
     alone = fit(other, [])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import thalweg
 from thalweg.curvature import CsvLog
 
-STEPS, LR = 1500, 0.2
+STEPS, LR = 1500, 0.1
 
 torch.manual_seed(0)
 images, labels = load_digits(return_X_y=True)
@@ -51,7 +51,9 @@ with TemporaryDirectory() as folder:
 
 spent = sum(record.gradient_equivalents for record in monitor.history)
 late = median(record.ratio for record in monitor.history if record.step > STEPS / 2)
-print(f"{len(monitor.history)} probes cost {spent:.0f} gradients beside the {STEPS} of training; {len(lines)} lines of CSV")
+print(
+    f"{len(monitor.history)} probes cost {spent:.0f} gradients beside the {STEPS} of training; {len(lines)} lines of CSV"
+)
 print(f"median ratio in the second half {late:.3f}")
 assert 0.95 < late < 1.05
 assert len(lines) == 1 + len(monitor.history)

@@ -79,7 +79,6 @@ def test_record_against_the_dense_matrix() -> None:
     assert record.batch_sharpness == pytest.approx((g @ H @ g / (g @ g)).item())
     assert record.gradient_norm == pytest.approx(g.norm().item())
     assert record.loss == pytest.approx(loss_fn().item())
-    assert record.raw_sharpness == record.sharpness
     assert (record.step, record.lr, record.error) == (1, (0.1,), "")
     assert record.gradient_equivalents == 1 + 2 * record.products
 
@@ -120,8 +119,10 @@ def test_the_loss_of_a_step_takes_the_place_of_the_constructors() -> None:
 
 def test_later_probes_start_warm_and_every_fifth_cold(monkeypatch: pytest.MonkeyPatch) -> None:
     starts: list[bool] = []
-    real = module.eigenpairs
-    monkeypatch.setattr(module, "eigenpairs", lambda *a, **kw: starts.append(kw["start"] is None) or real(*a, **kw))
+    real = module.sharpness_ratio
+    monkeypatch.setattr(
+        module, "sharpness_ratio", lambda *a, **kw: starts.append(kw["start"] is None) or real(*a, **kw)
+    )
     model = network()
     monitor = CurvatureMonitor(model, torch.optim.SGD(model.parameters(), lr=0.1), loss_of(model), every=1)
     for _ in range(7):
@@ -142,8 +143,41 @@ def test_columns_for_pandas() -> None:
     assert columns["step"] == [1, 2]
     assert columns["eigenvalue_2"] == [r.eigenvalues[1] for r in monitor.history]
     assert columns["threshold_2"] == [pytest.approx(10.0)] * 2
-    assert columns["threshold"] == columns["threshold_2"]  # the smallest
     assert columns["lr_1"] == [0.1, 0.1]
+
+
+def test_groups_of_different_learning_rates_are_weighed() -> None:
+    model = network().double()
+    loss_fn = loss_of(model, torch.float64)
+    groups = [{"params": model[0].parameters(), "lr": 0.02}, {"params": model[2].parameters(), "lr": 0.2}]
+    record = CurvatureMonitor(model, torch.optim.SGD(groups), loss_fn, k=2, tol=1e-8).step()
+    lr = torch.tensor([0.02] * 30 + [0.2] * 21, dtype=torch.float64)
+    ratios = torch.linalg.eigvals(lr[:, None] * dense(model, loss_fn) / 2).real.sort(descending=True).values
+    assert record.ratio == pytest.approx(ratios[0].item())
+    assert record.eigenvalues == pytest.approx([r.item() * 10 for r in ratios[:2]])  # in units of the smallest, 2/.2
+    assert record.sharpness / record.threshold == pytest.approx(record.ratio)
+    assert record.thresholds == pytest.approx((100.0, 10.0))
+
+
+def test_an_optimizer_that_cannot_be_compared_still_has_the_raw_sharpness() -> None:
+    class Own(torch.optim.SGD):
+        """Whose rule nobody knows."""
+
+    model = network().double()
+    loss_fn = loss_of(model, torch.float64)
+    optimizer = Own(model.parameters(), lr=0.1)
+    monitor = CurvatureMonitor(model, optimizer, loss_fn, every=1, tol=1e-8)
+    with pytest.warns(UserWarning, match="whose rule is not known") as caught:
+        records = [monitor.step(), monitor.step()]
+    assert len(caught) == 1
+    exact = torch.linalg.eigvalsh(dense(model, loss_fn))[-1].item()
+    for record in records:
+        assert "whose rule is not known" in record.error
+        assert record.raw_sharpness == pytest.approx(exact)
+        assert math.isnan(record.ratio)
+        assert record.loss == pytest.approx(loss_fn().item())
+    with pytest.raises(ValueError, match="whose rule is not known"):
+        CurvatureMonitor(model, optimizer, loss_fn, on_error="raise").step()
 
 
 # When.
@@ -415,7 +449,7 @@ def test_missing_loss_and_frozen_model() -> None:
 
 def a_record(step: int, **changes: Any) -> CurvatureRecord:
     values: dict[str, Any] = {
-        "loss": 0.5, "gradient_norm": 1.0, "eigenvalues": (3.0, 2.0), "residuals": (0.1, 0.2), "thresholds": (20.0,),
+        "loss": 0.5, "gradient_norm": 1.0, "sharpness": 3.0, "threshold": 20.0, "eigenvalues": (3.0, 2.0), "residuals": (0.1, 0.2), "thresholds": (20.0,),
         "ratio": 0.15, "batch_sharpness": 1.5, "raw_sharpness": math.nan, "lr": (0.1,), "products": 6,
         "gradient_equivalents": 13.0, "seconds": 0.25, "method": "double backward",
     }  # fmt: skip

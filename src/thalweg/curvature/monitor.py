@@ -18,15 +18,15 @@ from thalweg.core.sharding import local
 from thalweg.curvature.build import hessian
 from thalweg.curvature.cadence import Cadence
 from thalweg.curvature.lanczos import Eigenpairs, eigenpairs
-from thalweg.curvature.operators import LossFunction, LossOperator, Operator
-from thalweg.curvature.stability import preconditioned, stability_threshold
+from thalweg.curvature.operators import LossFunction, LossOperator
+from thalweg.curvature.sharpness import sharpness_ratio
 
 COLD = (
     5  # one probe in so many starts from a random vector: a warm start can miss an eigenvalue that has risen meanwhile
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CurvatureRecord:
     """What one probe found.  Numbers that it could not find are NaN.
 
@@ -34,12 +34,16 @@ class CurvatureRecord:
         step: how many steps the optimizer had made.
         loss: at the probe.
         gradient_norm: ‖g‖ of that loss.
-        eigenvalues: (k,), the largest of the Hessian H, or of P^-1/2 H P^-1/2 if the optimizer divides by P; descending.
+        sharpness: the largest eigenvalue of the Hessian H, of P⁻¹H if the optimizer divides by P.
+        threshold: what of it the optimizer bears: above, it is unstable on a quadratic.
+        ratio: sharpness over threshold, 1 at the edge of stability.  Groups of different thresholds are weighed by them, and
+            sharpness and threshold are those along the direction that is nearest to its edge.
+        eigenvalues: (k,), the largest, descending.  In a group whose threshold is larger than the smallest they count for as
+            much less, so that each is a ratio times the smallest threshold.
         residuals: (k,): an eigenvalue lies within this distance of each.
-        thresholds: of each of the optimizer's groups: where the largest eigenvalue begins to be too large.
-        ratio: the largest eigenvalue over the smallest threshold: 1 at the edge of stability.
+        thresholds: of each of the optimizer's groups.
         batch_sharpness: gᵀHg / gᵀg, the curvature along the gradient.  arXiv:2412.20553
-        raw_sharpness: the largest eigenvalue of H, if asked for, or if it is that above.
+        raw_sharpness: the largest eigenvalue of H, if asked for, or where the optimizer's P or threshold cannot be had.
         lr: of each group.
         products: with H, in all.
         gradient_equivalents: what the probe cost, in gradients.
@@ -49,34 +53,26 @@ class CurvatureRecord:
     """
 
     step: int
-    loss: float
-    gradient_norm: float
+    loss: float = math.nan
+    gradient_norm: float = math.nan
+    sharpness: float = math.nan
+    threshold: float = math.nan
+    ratio: float = math.nan
     eigenvalues: tuple[float, ...]
     residuals: tuple[float, ...]
     thresholds: tuple[float, ...]
-    ratio: float
-    batch_sharpness: float
-    raw_sharpness: float
+    batch_sharpness: float = math.nan
+    raw_sharpness: float = math.nan
     lr: tuple[float, ...]
-    products: int
-    gradient_equivalents: float
+    products: int = 0
+    gradient_equivalents: float = 0.0
     seconds: float
-    method: str
+    method: str = ""
     error: str = ""
-
-    @property
-    def sharpness(self) -> float:
-        """The largest eigenvalue."""
-        return self.eigenvalues[0]
-
-    @property
-    def threshold(self) -> float:
-        """The smallest of the groups' thresholds."""
-        return min(self.thresholds)
 
     def row(self) -> dict[str, Any]:
         """A flat dict: what is of several eigenvalues or groups gets a column each, ``eigenvalue_1``, ``lr_1``, …"""
-        flat: dict[str, Any] = {"step": self.step, "sharpness": self.sharpness, "threshold": self.threshold}
+        flat: dict[str, Any] = {}
         for name, value in vars(self).items():
             if isinstance(value, tuple):
                 flat |= {f"{name.removesuffix('s')}_{i}": x for i, x in enumerate(cast("tuple[float, ...]", value), 1)}
@@ -143,10 +139,11 @@ class CurvatureMonitor:
         Range(0.0, 1.0).check("CurvatureMonitor: tol", tol)
         Choice(("warn", "raise")).check("CurvatureMonitor: on_error", on_error)
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
-        self.k, self.raw, self.logs, self.on_error = k, raw, list(logs), on_error
+        self.k, self.tol, self.raw, self.logs, self.on_error = k, tol, raw, list(logs), on_error
         spacing = (1 if budget is not None else 100) if every is None else every
         self.cadence = Cadence(spacing, budget, local(params[0]).device, clock)
-        self.top, self.top_raw = Tracked(k, tol), Tracked(1, tol)
+        self.before: Eigenpairs | None = None
+        self.raw_before: Eigenpairs | None = None
         self.warned = False
         self.history: list[CurvatureRecord] = []
 
@@ -170,12 +167,16 @@ class CurvatureMonitor:
             except Exception as error:
                 if self.on_error == "raise":
                     raise
-                found = self.failed(error)
+                found = {"error": error}
+        if "error" in found:
+            found["error"] = self.noted(found["error"])
+        groups = self.optimizer.param_groups
         record = CurvatureRecord(
+            **{"eigenvalues": unknown(self.k), "residuals": unknown(self.k), "thresholds": unknown(len(groups))}
+            | found,
             step=self.cadence.steps,
-            lr=tuple(float(group.get("lr", math.nan)) for group in self.optimizer.param_groups),
+            lr=tuple(float(group.get("lr", math.nan)) for group in groups),
             seconds=self.cadence.last,
-            **found,
         )
         self.history.append(record)
         if is_first_process():
@@ -186,27 +187,46 @@ class CurvatureMonitor:
     def measured(self, loss_fn: LossFunction) -> dict[str, Any]:
         """What a probe finds."""
         H = hessian(loss_fn, self.model)
-        A, thresholds = matched(H, self.optimizer)
-        pairs = self.top(A, self.cadence.steps)
-        sharpness = pairs.eigenvalues[0].item()
-        raw = self.top_raw(H, self.cadence.steps).eigenvalues[0].item() if self.raw and A is not H else math.nan
-        return {
+        found: dict[str, Any] = {
             "loss": H.loss.item(),
             "gradient_norm": H.space.norm(H.gradient).item(),
-            "eigenvalues": floats(pairs.eigenvalues),
-            "residuals": floats(pairs.residuals),
-            "thresholds": thresholds,
-            "ratio": sharpness / min(thresholds),
             "batch_sharpness": along_gradient(H),
-            "raw_sharpness": sharpness if A is H else raw,
-            "products": H.cost.products,
-            "gradient_equivalents": float(H.cost.gradient_equivalents),
-            "method": A.method,
+            "method": H.method,
+        }
+        try:
+            found |= self.compared(H)
+        except ValueError as error:  # an optimizer whose P or threshold cannot be had
+            if self.on_error == "raise":
+                raise
+            found["error"] = error
+        if self.raw or "error" in found:
+            self.raw_before = eigenpairs(H, tol=self.tol, start=self.start(self.raw_before, H), seed=self.cadence.steps)
+            found["raw_sharpness"] = self.raw_before.eigenvalues[0].item()
+        return found | {"products": H.cost.products, "gradient_equivalents": float(H.cost.gradient_equivalents)}
+
+    def compared(self, H: LossOperator) -> dict[str, Any]:
+        """Its eigenvalues in the optimizer's metric, against what the optimizer bears."""
+        start = self.start(self.before, H)
+        found = sharpness_ratio(H, self.optimizer, k=self.k, tol=self.tol, start=start, seed=self.cadence.steps)
+        self.before = found.pair
+        return {
+            "sharpness": found.sharpness,
+            "threshold": found.threshold,
+            "ratio": found.ratio,
+            "eigenvalues": floats(found.pair.eigenvalues),
+            "residuals": floats(found.pair.residuals),
+            "thresholds": found.thresholds,
         }
 
-    def failed(self, error: Exception) -> dict[str, Any]:
-        """What is left of a probe that failed."""
-        reason = " ".join(f"{type(error).__name__}: {error}".split())  # a line, for logs of lines
+    def start(self, before: Eigenpairs | None, H: LossOperator) -> Tensor | None:
+        """Where to look first: near what the last probe found, if this is not to be a cold one."""
+        cold = len(self.history) % COLD == 0
+        fits = before is not None and len(before.eigenvectors) == H.space.held
+        return None if cold or not fits else before.eigenvectors.sum(1)
+
+    def noted(self, error: Exception) -> str:
+        """What went wrong, in a line; the first time, with a warning."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         if not self.warned:
             warnings.warn(
                 f"CurvatureMonitor: the probe after step {self.cadence.steps} failed, training goes on. {reason}"
@@ -214,17 +234,7 @@ class CurvatureMonitor:
                 stacklevel=4,
             )
         self.warned = True
-        self.top.forget()
-        self.top_raw.forget()
-        numbers = ("loss", "gradient_norm", "ratio", "batch_sharpness", "raw_sharpness", "gradient_equivalents")
-        return dict.fromkeys(numbers, math.nan) | {
-            "eigenvalues": (math.nan,) * self.k,
-            "residuals": (math.nan,) * self.k,
-            "thresholds": (math.nan,) * len(self.optimizer.param_groups),
-            "products": 0,
-            "method": "",
-            "error": reason,
-        }
+        return reason
 
     def to_dict(self) -> dict[str, list[Any]]:
         """The history by columns, as ``pandas.DataFrame`` takes it."""
@@ -241,36 +251,15 @@ class CurvatureMonitor:
         self.cadence.load_state_dict(state)
 
 
-class Tracked:
-    """The largest eigenvalues of operators that change little from one to the next."""
-
-    def __init__(self, k: int, tol: float) -> None:
-        self.k, self.tol = k, tol
-        self.forget()
-
-    def forget(self) -> None:
-        """Start from a random vector next."""
-        self.before: Eigenpairs | None = None
-        self.count = 0
-
-    def __call__(self, operator: Operator, seed: int) -> Eigenpairs:
-        """Those of the next one."""
-        before = self.before if self.count % COLD else None
-        fits = before is not None and len(before.eigenvectors) == operator.space.held
-        self.before = eigenpairs(operator, self.k, tol=self.tol, start=before if fits else None, seed=seed)
-        self.count += 1
-        return self.before
-
-
-def matched(operator: Operator, optimizer: Optimizer) -> tuple[Operator, tuple[float, ...]]:
-    """The operator whose largest eigenvalue decides on this optimizer's stability, and the threshold of each group."""
-    return preconditioned(operator, optimizer), tuple(stability_threshold(optimizer))
-
-
 def along_gradient(H: LossOperator) -> float:
     """gᵀHg / gᵀg."""
     g = H.gradient
     return (H.space.inner(H.matvec(g)[None], g) / H.space.inner(g[None], g)).item()
+
+
+def unknown(count: int) -> tuple[float, ...]:
+    """So many NaNs."""
+    return (math.nan,) * count
 
 
 def floats(x: Tensor) -> tuple[float, ...]:
