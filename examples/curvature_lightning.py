@@ -68,7 +68,7 @@ probe = CurvatureCallback(every=20, budget=BUDGET)
 with TemporaryDirectory() as folder, TemporaryDirectory() as other:
     watched = fit(folder, [probe])
     alone = fit(other, [])
-    rows = list(csv.DictReader(Path(folder, "metrics.csv").open()))
+    rows = list(csv.DictReader(Path(folder, "metrics.csv").read_text().splitlines()))
 
 for row in rows:
     if ratio := row["curvature/ratio"]:

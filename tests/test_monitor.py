@@ -449,7 +449,8 @@ def test_missing_loss_and_frozen_model() -> None:
 
 def a_record(step: int, **changes: Any) -> CurvatureRecord:
     values: dict[str, Any] = {
-        "loss": 0.5, "gradient_norm": 1.0, "sharpness": 3.0, "threshold": 20.0, "eigenvalues": (3.0, 2.0), "residuals": (0.1, 0.2), "thresholds": (20.0,),
+        "loss": 0.5, "gradient_norm": 1.0, "sharpness": 3.0, "threshold": 20.0,
+        "eigenvalues": (3.0, 2.0), "residuals": (0.1, 0.2), "thresholds": (20.0,),
         "ratio": 0.15, "batch_sharpness": 1.5, "raw_sharpness": math.nan, "lr": (0.1,), "products": 6,
         "gradient_equivalents": 13.0, "seconds": 0.25, "method": "double backward",
     }  # fmt: skip

@@ -4,7 +4,6 @@ from thalweg._version import __version__
 from thalweg.batchnorm import update_bn
 from thalweg.convert import convert
 from thalweg.core.options import Options
-from thalweg.curvature.monitor import CurvatureMonitor
 from thalweg.mixed import Mixed
 from thalweg.preflight import Finding, PreflightWarning, preflight
 from thalweg.registry import create, list_optimizers
@@ -25,7 +24,6 @@ from thalweg.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
 from thalweg.rules.sgd import SGD
 
 __all__ = [
-    "CurvatureMonitor",
     "DOPE",
     "LBFGS",
     "MARS",
