@@ -80,7 +80,7 @@ def test_record_against_the_dense_matrix() -> None:
     assert record.gradient_norm == pytest.approx(g.norm().item())
     assert record.loss == pytest.approx(loss_fn().item())
     assert (record.step, record.lr, record.error) == (1, (0.1,), "")
-    assert record.gradient_equivalents == 1 + 2 * record.products
+    assert 1 + 2 * record.products <= record.gradient_equivalents < 2 + 2 * record.products
 
 
 @pytest.mark.parametrize("raw", [False, True])
@@ -357,7 +357,7 @@ def distributed_run(rank: int) -> Tensor:
         clock.now += 1.0 + rank
 
         def loss_fn() -> Tensor:
-            clock.now += 2.0 - rank
+            clock.now += 0.4 - 0.2 * rank
             return F.mse_loss(model(mine), theirs)
 
         monitor.step(loss_fn)
@@ -367,7 +367,7 @@ def distributed_run(rank: int) -> Tensor:
 def test_two_processes_probe_together_and_equal_one() -> None:
     first, second = in_two_processes(distributed_run)
     torch.testing.assert_close(first, second)
-    assert len(first) >= 2
+    assert 2 <= len(first) < 12
     model = network().double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     monitor = CurvatureMonitor(model, optimizer, every=1, tol=1e-6, on_error="raise")
@@ -405,8 +405,8 @@ def test_a_probe_that_fails_warns_once_and_training_goes_on(name: str, recwarn: 
     before = copy.deepcopy(snapshot(MODEL, optimizer))
     with pytest.warns(UserWarning, match="after step 1 failed, training goes on") as caught:
         first, second = monitor.step(FAILURES[name]), monitor.step(FAILURES[name])
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
+    (ours,) = [w for w in caught if w.category is UserWarning]
+    assert ours.filename == __file__
     assert first.error == second.error != ""
     assert all(math.isnan(v) for v in (*first.eigenvalues, first.ratio, first.threshold))
     assert all(torch.equal(a, b) for a, b in zip(snapshot(MODEL, optimizer), before, strict=True))
