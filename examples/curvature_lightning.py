@@ -56,6 +56,7 @@ def fit(folder: str, callbacks: list[lightning.Callback]) -> Digits:
         max_epochs=EPOCHS,
         callbacks=callbacks,
         logger=CSVLogger(folder, name="", version=""),
+        log_every_n_steps=20,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

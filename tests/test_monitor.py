@@ -340,19 +340,27 @@ def test_a_compiled_model() -> None:
     assert record.sharpness == pytest.approx(plain.sharpness, rel=1e-5)
 
 
-def distributed_run(rank: int) -> Tensor:
+def figures(monitor: CurvatureMonitor) -> Tensor:
+    return torch.tensor([(r.step, r.loss, r.sharpness, r.ratio) for r in monitor.history], dtype=torch.float64)
+
+
+def distributed_runs(rank: int) -> list[Tensor]:
+    from torch.distributed.fsdp import fully_shard
     from torch.nn.parallel import DistributedDataParallel
 
-    model = DistributedDataParallel(network().double())
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    mine, theirs = x.double()[rank::2], y.double()[rank::2]
+    models: list[Any] = [DistributedDataParallel(network().double()), fully_shard(network().double())]
+    return [distributed_run(rank, model) for model in models]
+
+
+def distributed_run(rank: int, model: nn.Module) -> Tensor:
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    mine, theirs = x[rank::2], y[rank::2]
     # The clocks differ; the processes must probe together all the same.
     clock = Clock()
     monitor = CurvatureMonitor(model, optimizer, budget=0.5, tol=1e-6, on_error="raise", clock=clock)
     for _ in range(12):
         optimizer.zero_grad()
-        loss = F.mse_loss(model(mine), theirs)
-        loss.backward()
+        F.mse_loss(model(mine), theirs).backward()
         optimizer.step()
         clock.now += 1.0 + rank
 
@@ -361,24 +369,24 @@ def distributed_run(rank: int) -> Tensor:
             return F.mse_loss(model(mine), theirs)
 
         monitor.step(loss_fn)
-    return torch.tensor([(r.step, r.sharpness, r.loss) for r in monitor.history], dtype=torch.float64)
+    return figures(monitor)
 
 
 def test_two_processes_probe_together_and_equal_one() -> None:
-    first, second = in_two_processes(distributed_run)
-    torch.testing.assert_close(first, second)
-    assert 2 <= len(first) < 12
+    first, second = in_two_processes(distributed_runs)
     model = network().double()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    monitor = CurvatureMonitor(model, optimizer, every=1, tol=1e-6, on_error="raise")
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    monitor = CurvatureMonitor(model, optimizer, loss_of(model, torch.float64), every=1, tol=1e-6, on_error="raise")
     for _ in range(12):
         optimizer.zero_grad()
-        loss = loss_of(model, torch.float64)()
-        loss.backward()
+        loss_of(model, torch.float64)().backward()
         optimizer.step()
-        monitor.step(loss_of(model, torch.float64))
-    alone = torch.tensor([(r.step, r.sharpness, r.loss) for r in monitor.history], dtype=torch.float64)
-    torch.testing.assert_close(first, alone[first[:, 0].long() - 1], rtol=1e-5, atol=0)
+        monitor.step()
+    alone = figures(monitor)
+    for here, there in zip(first, second, strict=True):
+        torch.testing.assert_close(here, there)
+        assert 2 <= len(here) < 12
+        torch.testing.assert_close(here, alone[here[:, 0].long() - 1], rtol=1e-5, atol=0)
 
 
 # What goes wrong.
@@ -426,6 +434,7 @@ def test_a_probe_that_fails_warns_once_and_training_goes_on(name: str, recwarn: 
         ({"budget": 0.0}, "budget=0.0"),
         ({"budget": 5}, "budget=5"),
         ({"tol": 1.0}, "tol=1.0"),
+        ({"method": "forward"}, "choose one of 'auto'"),
         ({"on_error": "ignore"}, "choose one of 'warn', 'raise'"),
     ],
 )

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from thalweg.core.allowed import Choice, Range
 from thalweg.core.sharding import local
 from thalweg.curvature.build import hessian
 from thalweg.curvature.cadence import Cadence
+from thalweg.curvature.hessian import Method
 from thalweg.curvature.lanczos import Eigenpairs, eigenpairs
 from thalweg.curvature.operators import LossFunction, LossOperator
 from thalweg.curvature.sharpness import sharpness_ratio
@@ -88,8 +89,8 @@ Log: TypeAlias = Callable[[CurvatureRecord], Any]
 class CurvatureMonitor:
     """Probes the curvature of a loss now and then during training, and leaves no trace in it.
 
-    ``ratio = λ₁ / threshold``: λ₁ is the largest eigenvalue of the Hessian, of P^-1/2 H P^-1/2 for optimizers that divide by
-    P; the threshold is where this optimizer, at its present learning rate, stops being stable on a quadratic.  Full-batch
+    ``ratio = λ₁ / threshold``: λ₁ is the largest eigenvalue of the Hessian H, of P⁻¹H for optimizers that divide by P;
+    the threshold is where this optimizer, at its present learning rate, stops being stable on a quadratic.  Full-batch
     training is drawn to a ratio of 1 and stays there (arXiv:2103.00065, arXiv:2207.14484).
 
     Call ``step`` after every step of the optimizer, and on every process.  A probe evaluates the loss in the module's present
@@ -105,6 +106,7 @@ class CurvatureMonitor:
         k: how many eigenvalues.
         tol: relative residual of the eigenvalues; the error of the largest is smaller.
         raw: also the largest eigenvalue of H itself, where the optimizer divides by P; costs as much again.
+        method: how products with H are made, as in ``hessian``: ``"difference"`` where something has no second derivative.
         logs: each is called with every record, on the first process; see ``CsvLog`` and ``TensorBoardLog``.
         on_error: ``"warn"``: a probe that fails warns once, leaves a record of why, and training goes on; ``"raise"``.
         clock: seconds, never going back.
@@ -127,6 +129,7 @@ class CurvatureMonitor:
         k: int = 1,
         tol: float = 0.02,
         raw: bool = False,
+        method: Method = "auto",
         logs: Iterable[Log] = (),
         on_error: str = "warn",
         clock: Callable[[], float] = time.perf_counter,
@@ -137,8 +140,10 @@ class CurvatureMonitor:
         n = sum(p.numel() for p in params)
         Range(1, n, closed=True, whole=True).check(f"CurvatureMonitor: k of a model of {n} parameters", k)
         Range(0.0, 1.0).check("CurvatureMonitor: tol", tol)
+        Choice(get_args(Method)).check("CurvatureMonitor: method", method)
         Choice(("warn", "raise")).check("CurvatureMonitor: on_error", on_error)
         self.model, self.optimizer, self.loss_fn = model, optimizer, loss_fn
+        self.method: Method = method
         self.k, self.tol, self.raw, self.logs, self.on_error = k, tol, raw, list(logs), on_error
         spacing = (1 if budget is not None else 100) if every is None else every
         self.cadence = Cadence(spacing, budget, local(params[0]).device, clock)
@@ -171,9 +176,13 @@ class CurvatureMonitor:
         if "error" in found:
             found["error"] = self.noted(found["error"])
         groups = self.optimizer.param_groups
+        missing: dict[str, Any] = {
+            "eigenvalues": unknown(self.k),
+            "residuals": unknown(self.k),
+            "thresholds": unknown(len(groups)),
+        }
         record = CurvatureRecord(
-            **{"eigenvalues": unknown(self.k), "residuals": unknown(self.k), "thresholds": unknown(len(groups))}
-            | found,
+            **missing | found,
             step=self.cadence.steps,
             lr=tuple(float(group.get("lr", math.nan)) for group in groups),
             seconds=self.cadence.last,
@@ -186,7 +195,7 @@ class CurvatureMonitor:
 
     def measured(self, loss_fn: LossFunction) -> dict[str, Any]:
         """What a probe finds."""
-        H = hessian(loss_fn, self.model)
+        H = hessian(loss_fn, self.model, self.method)
         found: dict[str, Any] = {
             "loss": H.loss.item(),
             "gradient_norm": H.space.norm(H.gradient).item(),
@@ -220,9 +229,9 @@ class CurvatureMonitor:
 
     def start(self, before: Eigenpairs | None, H: LossOperator) -> Tensor | None:
         """Where to look first: near what the last probe found, if this is not to be a cold one."""
-        cold = len(self.history) % COLD == 0
-        fits = before is not None and len(before.eigenvectors) == H.space.held
-        return None if cold or not fits else before.eigenvectors.sum(1)
+        if before is None or len(self.history) % COLD == 0 or len(before.eigenvectors) != H.space.held:
+            return None
+        return before.eigenvectors.sum(1)
 
     def noted(self, error: Exception) -> str:
         """What went wrong, in a line; the first time, with a warning."""

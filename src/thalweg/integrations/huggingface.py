@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import send_to_device  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
@@ -50,7 +50,7 @@ class CurvatureCallback(TrainerCallback):
             if self.batch is None
             else self.batch
         )
-        inputs: Any = send_to_device(batch, args.device)
+        inputs = cast(Any, send_to_device(batch, args.device))
 
         def loss_fn() -> Tensor:
             return self.trainer.compute_loss(self.trainer.model_wrapped, dict(inputs))
