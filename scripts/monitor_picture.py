@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.ticker import NullFormatter
 from pictures import BLUE, GREY, ORANGE, save
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -59,10 +60,10 @@ def main(directory: Path) -> None:
         losses.plot(seen["step"], seen["loss"], color=ORANGE, linewidth=1.0)
         losses.set(yscale="log", ylabel="loss")
         losses.yaxis.label.set_color(ORANGE)
-        axes.legend(loc="lower right", fontsize=8, framealpha=0.9, edgecolor="none")
-        for side in ("top",):
-            axes.spines[side].set_visible(False)
-            losses.spines[side].set_visible(False)
+        losses.yaxis.set_minor_formatter(NullFormatter())
+        axes.legend(loc="center right", fontsize=8, framealpha=0.9, edgecolor="none")
+        for each in (axes, losses):
+            each.spines["top"].set_visible(False)
     save(directory / "monitor.svg")
 
 

@@ -94,7 +94,7 @@ class CurvatureMonitor:
     training is drawn to a ratio of 1 and stays there (arXiv:2103.00065, arXiv:2207.14484).
 
     Call ``step`` after every step of the optimizer, and on every process.  A probe evaluates the loss in the module's present
-    mode, with a dropout mask of its own; parameters, gradients, buffers, random numbers and optimizer state stay as they
+    mode, with one dropout mask; parameters, gradients, buffers, random numbers and optimizer state stay as they
     are, bit for bit.
 
     Args:
