@@ -186,10 +186,10 @@ def small_gpt() -> Any:
     return transformers.GPT2LMHeadModel(config)
 
 
-def hf_trainer(folder: Path, data: Any = None, steps: int = 8, **arguments: Any) -> Any:
+def hf_trainer(folder: Path, data: Any = None, steps: int = 8, logging_steps: int = 2, **arguments: Any) -> Any:
     args = transformers.TrainingArguments(
         str(folder), max_steps=steps, per_device_train_batch_size=4, learning_rate=1e-2, lr_scheduler_type="constant",
-        logging_steps=100, disable_tqdm=True, use_cpu=True, report_to=[], **arguments,
+        logging_steps=logging_steps, disable_tqdm=True, use_cpu=True, report_to=[], **arguments,
     )  # fmt: skip
     trainer = transformers.Trainer(small_gpt(), args, train_dataset=Examples() if data is None else data)
     trainer.remove_callback(transformers.PrinterCallback)
@@ -209,6 +209,9 @@ def test_trainer_trains_as_without_it(tmp_path: Path, arguments: dict[str, Any])
     assert [r.step for r in probe.monitor.history] == [1, 4, 7]
     states = zip(probed.model.state_dict().values(), plain.model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in states)
+    losses = [[(e["step"], e["loss"]) for e in t.state.log_history if "loss" in e] for t in (probed, plain)]
+    assert losses[0] == losses[1]
+    assert [step for step, _ in losses[0]] == [2, 4, 6, 8]
     logged = [e for e in probed.state.log_history if "curvature/ratio" in e]
     assert [(e["step"], e["curvature/ratio"]) for e in logged] == [(r.step, r.ratio) for r in probe.monitor.history]
 
@@ -247,6 +250,14 @@ def test_trainer_resumes_the_cadence(tmp_path: Path) -> None:
     second.add_callback(probe)
     second.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
     assert [r.step for r in probe.monitor.history] == [11]
+    # A run that had no monitor until then.
+    del saved["stateful_callbacks"]["thalweg.curvature"]
+    (tmp_path / "checkpoint-6" / "trainer_state.json").write_text(json.dumps(saved))
+    third = hf_trainer(tmp_path, steps=9)
+    probe = CurvatureCallback(third, every=2, on_error="raise")
+    third.add_callback(probe)
+    third.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert [r.step for r in probe.monitor.history] == [7, 9]
 
 
 def test_trainer_with_a_stream_of_data_needs_a_batch(tmp_path: Path) -> None:

@@ -180,6 +180,13 @@ def test_an_optimizer_that_cannot_be_compared_still_has_the_raw_sharpness() -> N
         CurvatureMonitor(model, optimizer, loss_fn, on_error="raise").step()
 
 
+def test_a_learning_rate_of_zero() -> None:
+    model = network()
+    monitor = CurvatureMonitor(model, torch.optim.SGD(model.parameters(), lr=0.0), loss_of(model))
+    record = monitor.step()
+    assert (record.ratio, record.threshold, record.error) == (0.0, math.inf, "")
+
+
 # When.
 
 
@@ -208,7 +215,8 @@ def paced(
 
 
 @pytest.mark.parametrize("pace", ["even", "slowing", "hastening", "slow start"])
-def test_a_budget_spaces_the_probes(pace: str) -> None:
+@pytest.mark.parametrize("begun", [0, 5000])
+def test_a_budget_spaces_the_probes(pace: str, begun: int) -> None:
     times: dict[str, Callable[[int], float]] = {
         "even": lambda i: 1.0,
         "slowing": lambda i: 0.5 + i / 4000,
@@ -217,12 +225,13 @@ def test_a_budget_spaces_the_probes(pace: str) -> None:
     }
     clock = Clock()
     cadence = Cadence(1, 0.05, torch.device("cpu"), clock)
+    cadence.begin(begun)
     probed = paced(cadence, clock, 4000, times[pace], probe_time=10.0)
-    assert probed[0] == 1
+    assert probed[0] == begun + 1
     spent = cadence.probing / (0.05 * cadence.training)
     assert 0.85 < spent <= 1.0  # the last probe may have been long ago
     if pace == "even":
-        assert probed[1:4] == [401, 601, 801]  # 10 s of 200 s, when the first is paid for
+        assert [step - begun for step in probed[1:4]] == [401, 601, 801]  # 10 s of 200 s, when the first is paid for
 
 
 def test_a_budget_reads_the_clock_rarely() -> None:

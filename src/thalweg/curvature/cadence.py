@@ -26,7 +26,7 @@ class Cadence:
         clock: seconds, never going back.
 
     Attributes:
-        steps: how many were counted.
+        first, steps: how many had been made before, and in all.
         training, probing: seconds spent on either.
     """
 
@@ -34,9 +34,13 @@ class Cadence:
         Range(1, whole=True).check("CurvatureMonitor: every", every)
         Maybe(Range(LEAST_BUDGET, 1.0, closed=True)).check("CurvatureMonitor: budget", budget)
         self.every, self.budget, self.device, self.clock = every, budget, device, clock
-        self.steps, self.next = 0, 1
+        self.begin(0)
         self.training, self.probing, self.last = 0.0, 0.0, 0.0
         self.since: float | None = None  # when training last went on, as far as it is not counted yet
+
+    def begin(self, step: int) -> None:
+        """Count on from a step, the first that is probed being the next."""
+        self.first, self.steps, self.next = step, step, step + 1
 
     def due(self) -> bool:
         """Count a step; whether to probe after it."""
@@ -55,8 +59,9 @@ class Cadence:
             return 0
         self.count_training()
         shortfall = (self.probing + self.last) / self.budget - self.training
-        foretold = shortfall * (self.steps - 1) / self.training if self.training else math.inf
-        return agreed(max(0, math.ceil(min(foretold, self.steps))), self.device)
+        made = self.steps - self.first
+        foretold = shortfall * (made - 1) / self.training if self.training else math.inf
+        return agreed(max(0, math.ceil(min(foretold, made))), self.device)
 
     @contextmanager
     def probe(self) -> Generator[None]:
@@ -88,7 +93,7 @@ class Cadence:
     def state_dict(self) -> dict[str, float]:
         """What a later run needs, to go on: numbers."""
         self.count_training()
-        return {name: getattr(self, name) for name in ("steps", "next", "training", "probing", "last")}
+        return {name: getattr(self, name) for name in ("first", "steps", "next", "training", "probing", "last")}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Go on from there; the time between the runs is neither training nor probing."""

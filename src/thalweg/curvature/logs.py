@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,10 +91,10 @@ class TensorBoardLog:
 
 
 def numbers(record: CurvatureRecord, prefix: str = "curvature") -> dict[str, float]:
-    """The numbers of a record that were found, as ``curvature/sharpness`` and so on."""
+    """The finite numbers of a record, as ``curvature/sharpness`` and so on."""
     row = record.row()
     return {
         f"{prefix}/{name}": value
         for name, value in row.items()
-        if name != "step" and isinstance(value, int | float) and value == value
+        if name != "step" and isinstance(value, int | float) and math.isfinite(value)
     }

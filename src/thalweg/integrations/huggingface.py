@@ -58,6 +58,7 @@ class CurvatureCallback(TrainerCallback):
         optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # Accelerate wraps it
         self.monitor = CurvatureMonitor(kwargs["model"], optimizer, loss_fn, **self.options)
         self.monitor.logs.append(self.log)
+        self.monitor.cadence.begin(state.global_step)
         if STATE in state.stateful_callbacks:
             self.monitor.load_state_dict(state.stateful_callbacks[STATE])
 
@@ -67,8 +68,10 @@ class CurvatureCallback(TrainerCallback):
         state.stateful_callbacks[STATE] = self.monitor.state_dict()
 
     def log(self, record: CurvatureRecord) -> None:
-        """As the Trainer logs."""
+        """As the Trainer logs, which takes the step's own log for written then."""
+        own = self.trainer.control.should_log
         self.trainer.log(numbers(record))
+        self.trainer.control.should_log = own
 
 
 def first_batch(loader: Any, size: int) -> Any:

@@ -51,6 +51,7 @@ class CurvatureCallback(Callback):
             )
         self.monitor = CurvatureMonitor(pl_module, trainer.optimizers[0], **self.options)
         self.monitor.logs.append(partial(log, trainer))
+        self.monitor.cadence.begin(trainer.global_step)
         if self.state:
             self.monitor.load_state_dict(self.state)
         self.steps = trainer.global_step
