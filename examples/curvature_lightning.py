@@ -1,4 +1,4 @@
-"""A curvature monitor in a Lightning run: sharpness against Adam's threshold, spaced to 5 % of the training's time.
+"""A curvature monitor in a Lightning run: sharpness against AdamW's threshold, and what it cost.
 
 The callback probes the loss of the batch just trained on.  Its numbers go to the trainer's loggers, here to a CSV file;
 `training_step`, metrics and random numbers are as they would be without it.
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import thalweg
 from thalweg.integrations.lightning import CurvatureCallback
 
-EPOCHS, BUDGET = 15, 0.05
+EPOCHS, EVERY = 15, 60
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # not what hardware it finds, nor tips
 warnings.filterwarnings("ignore", ".*LeafSpec")  # Lightning 2.6 calls what torch 2.13 deprecates
@@ -65,7 +65,7 @@ def fit(folder: str, callbacks: list[lightning.Callback]) -> Digits:
     return model
 
 
-probe = CurvatureCallback(every=20, budget=BUDGET)
+probe = CurvatureCallback(every=EVERY)
 with TemporaryDirectory() as folder, TemporaryDirectory() as other:
     watched = fit(folder, [probe])
     alone = fit(other, [])
@@ -74,8 +74,8 @@ with TemporaryDirectory() as folder, TemporaryDirectory() as other:
 for row in rows:
     if ratio := row["curvature/ratio"]:
         print(f"  step {row['step']:>3}  loss {float(row['curvature/loss']):.3f}  ratio {float(ratio):.3f}")
-cadence = probe.monitor.cadence
-print(f"{len(probe.monitor.history)} probes took {cadence.probing / cadence.training:.1%} of the training's time")
+spent = sum(record.gradient_equivalents for record in probe.monitor.history)
+print(f"{len(probe.monitor.history)} probes cost {spent:.0f} gradients beside the {probe.steps} of training")
 same = all(torch.equal(a, b) for a, b in zip(watched.parameters(), alone.parameters(), strict=True))
 print(f"weights {'equal' if same else 'differ from'} those of a run without the monitor")
 assert same
