@@ -49,6 +49,9 @@ examples: $(VENV)/.dev-installed
 	$(BIN)/python examples/schedule_free_loop.py
 	$(BIN)/python examples/newton_quadratic.py
 	$(BIN)/python examples/route_and_train.py
+	$(BIN)/python examples/curvature_monitor.py
+	$(BIN)/python examples/curvature_lightning.py
+	$(BIN)/python examples/curvature_huggingface.py
 	$(BIN)/python examples/accelerate_loop.py
 	$(BIN)/python examples/lightning_module.py
 	$(BIN)/python examples/huggingface_trainer.py
@@ -62,6 +65,7 @@ test-slow: $(VENV)/.dev-installed
 
 pictures: $(VENV)/.dev-installed
 	$(BIN)/python scripts/pictures.py docs/pictures
+	$(BIN)/python scripts/monitor_picture.py docs/pictures
 
 clean:
 	rm -rf $(VENV) build site dist

@@ -20,6 +20,7 @@ FLOORS = {
     "batchnorm": 1,
     "curvature": 1,
     "rules": 2,
+    "integrations": 2,
     "registry": 3,
     "convert": 4,
     "mixed": 4,

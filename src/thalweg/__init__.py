@@ -4,6 +4,7 @@ from thalweg._version import __version__
 from thalweg.batchnorm import update_bn
 from thalweg.convert import convert
 from thalweg.core.options import Options
+from thalweg.curvature.monitor import CurvatureMonitor
 from thalweg.mixed import Mixed
 from thalweg.preflight import Finding, PreflightWarning, preflight
 from thalweg.registry import create, list_optimizers
@@ -34,6 +35,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "AdamWScheduleFree",
+    "CurvatureMonitor",
     "ExMachina",
     "Finding",
     "Mixed",

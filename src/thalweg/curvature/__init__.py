@@ -6,6 +6,8 @@ from thalweg.curvature.build import empirical_fisher, gauss_newton, hessian
 from thalweg.curvature.cost import Cost, CountsCost
 from thalweg.curvature.hessian import Hessian
 from thalweg.curvature.lanczos import Eigenpairs, eigenpairs
+from thalweg.curvature.logs import CsvLog, TensorBoardLog
+from thalweg.curvature.monitor import CurvatureMonitor, CurvatureRecord
 from thalweg.curvature.operators import EmpiricalFisher, GaussNewton, Operator
 from thalweg.curvature.preconditioner import Preconditioned, preconditioned
 from thalweg.curvature.sharpness import BatchSharpness, SharpnessRatio, batch_sharpness, sharpness_ratio
@@ -15,6 +17,9 @@ __all__ = [
     "BatchSharpness",
     "Cost",
     "CountsCost",
+    "CsvLog",
+    "CurvatureMonitor",
+    "CurvatureRecord",
     "Eigenpairs",
     "EmpiricalFisher",
     "GaussNewton",
@@ -23,6 +28,7 @@ __all__ = [
     "OverBatches",
     "Preconditioned",
     "SharpnessRatio",
+    "TensorBoardLog",
     "batch_sharpness",
     "eigenpairs",
     "empirical_fisher",

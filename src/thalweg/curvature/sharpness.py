@@ -32,7 +32,7 @@ class SharpnessRatio:
         thresholds: of each parameter group.
         products: how many were used.
         gradient_equivalents: what they cost, in gradients.
-        pair: the eigenvalue, in units of the smallest threshold, and its vector, to start the next probe near.
+        pairs: the k eigenvalues, in units of the smallest threshold, and vectors, to start the next probe near.
     """
 
     ratio: float
@@ -42,12 +42,13 @@ class SharpnessRatio:
     thresholds: tuple[float, ...]
     products: int
     gradient_equivalents: float
-    pair: Eigenpairs = field(repr=False)
+    pairs: Eigenpairs = field(repr=False)
 
 
 def sharpness_ratio(
     operator: Operator,
     optimizer: torch.optim.Optimizer,
+    k: int = 1,
     *,
     tol: float = 1e-2,
     max_products: int | None = None,
@@ -62,6 +63,7 @@ def sharpness_ratio(
     Args:
         operator: A: the Hessian of the full-batch loss, or its Gauss–Newton matrix.
         optimizer: as for ``preconditioned``, after a step.
+        k: how many eigenvalues ``pairs`` has; the ratio is the largest's.
         tol: relative residual at which it stops, as in ``eigenpairs``; so are ``max_products`` and ``seed``.
         start: the last result, or a vector (n,), to start near.
 
@@ -73,10 +75,10 @@ def sharpness_ratio(
     bears = {p: thresholds[p.ndim > 1] for one, thresholds in groups for p in one.params}
     unit = min(bears[p] for p in operator.space.like)
     relative = per_parameter(operator, [1.0 if bears[p] == unit else bears[p] / unit for p in operator.space.like])
-    near = start.pair if isinstance(start, SharpnessRatio) else start
+    near = start.pairs if isinstance(start, SharpnessRatio) else start
     scaled = Preconditioned(operator, metric.scale / relative.sqrt())
-    pair = eigenpairs(scaled, 1, tol=tol, max_products=max_products, start=near, seed=seed)
-    value, residual, v = pair.eigenvalues[0], pair.residuals[0], pair.eigenvectors[:, 0]
+    pairs = eigenpairs(scaled, k, tol=tol, max_products=max_products, start=near, seed=seed)
+    value, residual, v = pairs.eigenvalues[0], pairs.residuals[0], pairs.eigenvectors[:, 0]
     along = operator.space.inner((v / relative)[None], v).item()
     return SharpnessRatio(
         ratio=(value / unit).item(),
@@ -84,9 +86,9 @@ def sharpness_ratio(
         sharpness=value.item() / along,
         threshold=unit / along,
         thresholds=tuple(least(thresholds) for _, thresholds in groups),
-        products=pair.products,
-        gradient_equivalents=pair.gradient_equivalents,
-        pair=pair,
+        products=pairs.products,
+        gradient_equivalents=pairs.gradient_equivalents,
+        pairs=pairs,
     )
 
 
