@@ -26,6 +26,7 @@ def test_public_names() -> None:
         "Adam",
         "AdamW",
         "AdamWScheduleFree",
+        "CurvatureMonitor",
         "DOPE",
         "ExMachina",
         "Finding",
