@@ -23,6 +23,7 @@ from thalweg.lab.progress import watch
 from thalweg.lab.report import write_report
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status, show_verdict
+from thalweg.lab.spectrum import command as spectrum
 from thalweg.lab.store import Store
 from thalweg.lab.summary import summary
 from thalweg.lab.verify import command as verify
@@ -151,3 +152,4 @@ def list_(
 app.command("bench")(bench)
 app.command("conformance")(conformance)
 app.command("verify")(verify)
+app.command("spectrum")(spectrum)

@@ -37,7 +37,9 @@ def write_page(path: Path, meant: str, package: str, **values: Any) -> Path:
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("thalweg.lab", ".")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.policies["json.dumps_kwargs"] = {}  # in the order given: Jinja would sort
+    return made
 
 
 def _plotly_script() -> str:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.live import Live
 
 from thalweg.lab.environment import environment
-from thalweg.lab.errors import UserError, check_name, check_range
-from thalweg.lab.options import Json, Quiet, console, number, print_json
+from thalweg.lab.errors import check_name, check_range
+from thalweg.lab.options import Json, Quiet, check_output, console, number, print_json
 from thalweg.lab.plain import plain
 from thalweg.lab.verify.references import GROUPS, Group
 from thalweg.lab.verify.run import Outcome, outcomes
@@ -37,7 +37,7 @@ def command(
     chosen = GROUPS if only is None else {only: GROUPS[check_name("--only", only, GROUPS)]}
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     if output is not None:
-        _check_writable(output)
+        check_output("--output", output, ".json", ".csv")
     shown = console(as_json, quiet)
     done: dict[str, list[Outcome]] = {}
     try:
@@ -104,14 +104,3 @@ def _conclude(done: dict[str, list[Outcome]], output: Path | None, as_json: bool
             json.dumps(plain({"environment": environment().model_dump(), "groups": groups}), ensure_ascii=False) + "\n"
         )
     output.write_text(text, encoding="utf-8")
-
-
-def _check_writable(output: Path) -> None:
-    """Refuse a path that cannot be written before minutes of measuring, not after."""
-    if output.suffix not in (".json", ".csv"):
-        raise UserError(f"--output is {output}; it must end in .json or .csv.")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.touch()
-    except OSError as error:
-        raise UserError(f"--output {output} cannot be written: {error.strerror}.") from None
