@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from itertools import islice
+from typing import cast
 
 from torch import Tensor
 
@@ -133,7 +134,7 @@ class Watched:
 
 
 def _numbers(x: Tensor) -> list[float]:
-    return [float(value) for value in x.tolist()]
+    return cast("list[float]", x.tolist())
 
 
 def _config(request: Request) -> RunConfig:

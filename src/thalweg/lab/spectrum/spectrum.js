@@ -84,7 +84,7 @@ function layers() {
 
 const table = (columns, rows) => [columns, ...rows];
 const COLUMNS = ["step", "sharpness", "residual", "threshold", "ratio", "batch_sharpness"];
-figure("edge-figure", "Sharpness against the stability threshold", edge, () => table(COLUMNS, probes.map((probe) => COLUMNS.map((name) => probe[name]))));
+figure("edge-figure", compared ? "Sharpness against the stability threshold" : "Largest eigenvalue of the Hessian", edge, () => table(COLUMNS, probes.map((probe) => COLUMNS.map((name) => probe[name]))));
 if (compared) figure("edge-figures", "Distance from the edge", ratio, () => table(["step", "ratio"], probes.map((probe) => [probe.step, probe.ratio])));
 figure("edge-figures", "Loss", loss, () => table(["step", "mini_batch", "probe_batch"],
   [null, ...data.losses].map((value, i) => [i, value, probes.find((probe) => probe.step === i)?.loss ?? null])));
