@@ -1,20 +1,65 @@
-"""How an operator is asked for: by its loss and parameters, checked before anything is made of it."""
+"""How an operator is asked for: by its loss and parameters, looked at before anything is made of them."""
 
 from __future__ import annotations
 
-from thalweg.curvature.operators import EmpiricalFisher, GaussNewton, Hessian, LossFunction, Params
+import math
+from typing import TypeVar
+
+import torch
+
+from thalweg.curvature.hessian import Hessian, Method
+from thalweg.curvature.operators import EmpiricalFisher, GaussNewton, LossFunction, LossOperator, Params
+
+Built = TypeVar("Built", bound=LossOperator)
 
 
-def hessian(loss_fn: LossFunction, params: Params) -> Hessian:
-    """x"""
-    return Hessian(loss_fn, params)
+def hessian(loss_fn: LossFunction, params: Params, method: Method = "auto") -> Hessian:
+    """The Hessian of ``loss_fn()`` over ``params``, at the parameters as they are.
+
+    Nothing of the model changes: not its parameters, gradients, buffers or modes, nor any generator of random numbers.
+    All products are with the same dropout mask.  BatchNorm in training mode is part of the function: it normalizes by the
+    batch.  bfloat16 and float16 models, and losses under autocast, are evaluated in float32; compiled modules as their
+    original; attention by the kernel that has a second derivative.  Under DistributedDataParallel and FSDP2 it is the matrix
+    of the loss's mean over the processes, each of which calls this with its own batch.
+
+    Args:
+        loss_fn: returns a scalar loss with its graph, without calling backward.
+        params: a module; or tensors, named or not, that require gradients; those that the loss does not depend on have zero
+            rows.  Under FSDP2, the module.
+        method: how products are made: see ``Hessian``.
+
+    Raises:
+        ValueError: a parameter that requires no gradient, a loss that is no scalar or depends on none of the parameters or
+            on more than them, a ``loss_fn`` that called backward.
+        TypeError: a loss that is no tensor.
+        FloatingPointError: a loss or gradient that is not finite.
+        RuntimeError: at the first product, a module that has no second derivative.
+    """
+    return checked(Hessian(loss_fn, params, method))
 
 
 def gauss_newton(loss_fn: LossFunction, params: Params) -> GaussNewton:
-    """x"""
-    return GaussNewton(loss_fn, params)
+    """The Gauss–Newton matrix of ``loss_fn()`` over ``params``, evaluated once; see ``GaussNewton`` and ``hessian``.
+
+    Raises:
+        ValueError: as ``hessian``, and when no loss function was seen, so that nothing says where the network ends.
+    """
+    return checked(GaussNewton(loss_fn, params))
 
 
 def empirical_fisher(loss_fn: LossFunction, params: Params) -> EmpiricalFisher:
-    """x"""
-    return EmpiricalFisher(loss_fn, params)
+    """The second moment of the examples' gradients of ``loss_fn()``; see ``EmpiricalFisher`` and ``gauss_newton``."""
+    return checked(EmpiricalFisher(loss_fn, params))
+
+
+def checked(operator: Built) -> Built:
+    """The operator, if its loss is finite and the same when it is evaluated again."""
+    if not math.isfinite(operator.first):
+        raise FloatingPointError(f"loss_fn returned {operator.first}; curvature needs a finite loss.")
+    for name, slope in zip(operator.source.names, operator.slopes, strict=True):
+        if not slope.isfinite().all():
+            raise FloatingPointError(f"the gradient of the loss by {name} is not finite.")
+    operator.cost.values += 1
+    with operator.source.evaluating(), torch.no_grad():
+        operator.require_same(operator.source())
+    return operator

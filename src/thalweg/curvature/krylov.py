@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -114,7 +112,7 @@ class Krylov:
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values, the norms of their residuals, and coefficients (multiplied, multiplied), a column each."""
         values, vectors = eigh(self.T)
-        return values, torch.linalg.vector_norm(self.R @ vectors, dim=0), vectors
+        return values, (self.R @ vectors).pow(2).sum(0).sqrt(), vectors
 
     def combined(self, coefficients: Tensor) -> Tensor:
         """Combinations of the multiplied vectors, one a column of ``coefficients``: rows (columns, held)."""
@@ -145,5 +143,4 @@ class Krylov:
 
 def eigh(T: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, ascending, and vectors of a symmetric matrix."""
-    solved: Any = torch.linalg.eigh(T)
-    return solved
+    return torch.linalg.eigh(T)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]

@@ -5,6 +5,7 @@ A matrix is that of a scalar loss over the parameters in a row, flattened and jo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from thalweg.curvature.boundary import Boundary
 from thalweg.curvature.cost import Cost
+from thalweg.curvature.differences import CHECK, central, disagree
 from thalweg.curvature.loss import Loss
 from thalweg.curvature.space import Space
+from thalweg.curvature.underivable import has_custom_functions, no_second_derivative
 
 LossFunction: TypeAlias = Callable[[], Tensor]
 """Returns a scalar loss with its graph: it calls no ``backward``."""
@@ -68,13 +71,17 @@ class LossOperator(Operator):
         gradient: its gradient, without graph.
     """
 
+    slopes: list[Tensor]  # this process's gradient, in tensors
+
     def __init__(self, loss_fn: LossFunction, params: Params) -> None:
         self.source = Loss(loss_fn, params)
         self.cost = Cost(gradients=1)
         with self.source.evaluating():
             loss = self.evaluate()
+            self.opaque = has_custom_functions(loss)
             self.slopes = self.differentiate(loss)
         self.space = self.source.space()
+        self.first = loss.item()  # of this process alone
         self.loss = self.space.mean_number(loss.detach())
         self.gradient = self.space.mean([g.detach() for g in self.slopes])
 
@@ -84,7 +91,16 @@ class LossOperator(Operator):
 
     def differentiate(self, loss: Tensor) -> list[Tensor]:
         """The gradient, with its graph."""
-        return pulled_back([loss], self.source.leaves, graph=True)
+        return gradient_of([loss], self.source.leaves)
+
+    def require_same(self, loss: Tensor) -> None:
+        """Refuse a loss function that has come to another value at the same parameters, with the same random numbers."""
+        before, after = self.first, loss.item()
+        if not abs(after - before) <= 1e-4 * max(abs(before), abs(after)) and math.isfinite(before):
+            raise ValueError(
+                f"loss_fn returned {before:g} and then {after:g} at the same parameters and with the same random numbers: it"
+                " must be a function of the parameters, so hold the batch, and whatever else it draws, fixed."
+            )
 
     def product(self, v: Tensor) -> Tensor:
         """The mean over the processes of each one's product."""
@@ -98,16 +114,6 @@ class LossOperator(Operator):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(shape={self.shape}, loss={self.loss.item():.6g})"
-
-
-class Hessian(LossOperator):
-    """``Hv = ∂(gᵀv)/∂p``: back through the gradient.  Pearlmutter 1994, by double backward."""
-
-    method = "double backward: one graph serves all products"
-
-    def pull(self, v: Sequence[Tensor]) -> list[Tensor]:
-        """Back through the gradient."""
-        return pulled_back(self.slopes, self.source.leaves, v)
 
 
 class GaussNewton(LossOperator):
@@ -131,14 +137,31 @@ class GaussNewton(LossOperator):
     def differentiate(self, loss: Tensor) -> list[Tensor]:
         """The gradient of loss + ⟨w, z⟩ at w = 0: the loss's own, and its derivative by w is J."""
         self.weights = [torch.zeros_like(z, requires_grad=True) for z in self.outputs]
-        self.output_slopes = pulled_back([loss], self.outputs, graph=True)
+        self.output_slopes = gradient_of([loss], self.outputs)
         paired = [torch.sum(w * z) for w, z in zip(self.weights, self.outputs, strict=True)]
-        return pulled_back([loss, *paired], self.source.leaves, graph=True)
+        return gradient_of([loss, *paired], self.source.leaves)
 
     def pull(self, v: Sequence[Tensor]) -> list[Tensor]:
         """Forward by J, through the loss, and back by Jᵀ."""
+        if self.opaque:
+            self.compare()
+            self.opaque = False
         jv = pulled_back(self.slopes, self.weights, v)
         return pulled_back(self.outputs, self.source.leaves, self.through_loss(jv))
+
+    def compare(self) -> None:
+        """Refuse what autograd takes for constants in custom functions: see ``Hessian``.  By H_L Jg, the change of ∂L/∂z."""
+
+        def output_slopes(point: list[Tensor]) -> list[Tensor]:
+            with self.source.evaluating(), Boundary() as boundary:
+                loss = self.source.at(self.source.standing_in([p.requires_grad_() for p in point]))
+                return gradient_of([loss], boundary.outputs(), graph=False)
+
+        g = [slope.detach() for slope in self.slopes]
+        self.cost.products += 1
+        exact = GaussNewton.through_loss(self, pulled_back(self.slopes, self.weights, g))
+        if disagree(exact, central(output_slopes, self.source.leaves, g, CHECK)):
+            raise no_second_derivative(self.source)
 
     def through_loss(self, jv: Sequence[Tensor]) -> list[Tensor]:
         """H_L J v."""
@@ -167,22 +190,30 @@ class EmpiricalFisher(GaussNewton):
         return [(weight * r * along[:, None]).view_as(x) for r, x in zip(slopes, jv, strict=True)]  # pyright: ignore[reportOptionalSubscript, reportIndexIssue]
 
 
-def pulled_back(
-    outputs: Sequence[Tensor], inputs: Sequence[Tensor], vectors: Sequence[Tensor] | None = None, graph: bool = False
-) -> list[Tensor]:
-    """Σ vᵢᵀ ∂outputᵢ/∂input for every input, ones for no vectors; zeros where nothing depends on it.  Keeps the graph."""
-    vectors = vectors or [torch.ones_like(o) for o in outputs]
+def gradient_of(outputs: Sequence[Tensor], inputs: Sequence[Tensor], graph: bool = True) -> list[Tensor]:
+    """The gradient of the sum of the outputs, with its graph; refuses outputs that depend on none of the inputs."""
+    reaching = [o for o in outputs if o.requires_grad]
+    found: Any = reaching and torch.autograd.grad(
+        reaching, inputs, retain_graph=True, create_graph=graph, allow_unused=True
+    )
+    if all(g is None for g in found):
+        raise ValueError(
+            "loss_fn returned a loss without a graph to any of the parameters: it must depend on one, and not be detached."
+        )
+    return [torch.zeros_like(i) if g is None else g for i, g in zip(inputs, found, strict=True)]
+
+
+def pulled_back(outputs: Sequence[Tensor], inputs: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:
+    """Σ vᵢᵀ ∂outputᵢ/∂input for every input; zeros where nothing depends on it.  Keeps the graph."""
     pairs = [(o, v) for o, v in zip(outputs, vectors, strict=True) if o.requires_grad]
-    found: Any = pairs and torch.autograd.grad(
+    if not pairs:
+        return [torch.zeros_like(i) for i in inputs]
+    found: Any = torch.autograd.grad(
         [o for o, _ in pairs],
         inputs,
         [v for _, v in pairs],
         retain_graph=True,
-        create_graph=graph,
         allow_unused=True,
+        materialize_grads=True,
     )
-    if graph and all(g is None for g in found):
-        raise ValueError(
-            "loss_fn returned a loss without a graph to any of the parameters: it must depend on one, and not be detached."
-        )
-    return [torch.zeros_like(i) if g is None else g for i, g in zip(inputs, found or [None] * len(inputs), strict=True)]
+    return list(found)

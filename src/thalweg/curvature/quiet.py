@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Generator, Iterable, Sequence
+import warnings
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -65,7 +66,7 @@ class Quiet:
             stack.callback(hook.remove)
             for p in self.params:
                 p.grad = None
-            for switched in second_derivatives(self.devices):
+            for switched in second_derivatives(bool(self.devices)):
                 stack.enter_context(switched)
             try:
                 yield
@@ -77,17 +78,22 @@ class Quiet:
                 before.restore()
 
 
-def second_derivatives(devices: Iterable[int]) -> Generator[Any]:
+def second_derivatives(cuda: bool) -> Generator[Any]:
     """The contexts in which what would have no second derivative, or a short one, is replaced by what has."""
     yield torch.enable_grad()
     yield sdpa_kernel(SDPBackend.MATH)
-    # autocast is off even where the loss function turns it on.
+    for kind in ("cpu", "cuda") if cuda else ("cpu",):
+        yield torch.autocast(kind, enabled=False)
+    # It stays off even where the loss function turns it on.
     yield patch.object(torch.autocast, "__enter__", _nothing)
     yield patch.object(torch.autocast, "__exit__", _nothing)
-    if any(True for _ in devices):
+    if cuda:
         yield torch.backends.cudnn.flags(enabled=False)
     if "torch._dynamo" in sys.modules:  # nothing is compiled before it is imported, which takes seconds
         yield torch.compiler.set_stance("force_eager")
+        yield warnings.catch_warnings()
+        # That the hook fires for a compiled module and its original alike is what is wanted here.
+        warnings.filterwarnings("ignore", message="Using `torch.compile\\(module\\)` when there are global hooks")
 
 
 def _nothing(self: torch.autocast, *error: Any) -> None:

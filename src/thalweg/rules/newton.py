@@ -13,7 +13,8 @@ from torch.optim.optimizer import ParamsT
 from thalweg.core.allowed import Choice, Maybe, Range, nonnegative
 from thalweg.core.names import describe
 from thalweg.curvature.cost import Cost
-from thalweg.curvature.operators import GaussNewton, Hessian, LossFunction, LossOperator
+from thalweg.curvature.hessian import Hessian
+from thalweg.curvature.operators import GaussNewton, LossFunction, LossOperator
 from thalweg.curvature.space import split
 
 PRODUCTS: dict[str, type[LossOperator]] = {"hessian": Hessian, "gauss_newton": GaussNewton}
