@@ -53,7 +53,7 @@ def test_eigenvalues_are_scipys_and_training_is_undisturbed(printed: dict[str, A
     last = printed["probes"][-1]
     assert last["loss"] == pytest.approx(loss.item(), rel=1e-6)
     assert np.all(np.abs(np.array(last["eigenvalues"]) - top) <= np.array(last["residuals"]))
-    assert last["sharpness"] == last["eigenvalues"][0]
+    assert last["sharpness"] == pytest.approx(top[0], rel=1e-3)
 
 
 def test_every_probe_compares_with_two_over_lr(printed: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ def test_portraits_are_of_start_and_end(printed: dict[str, Any]) -> None:
     for portrait, probe in zip(printed["portraits"], (printed["probes"][0], printed["probes"][-1]), strict=True):
         x, height = np.array(portrait["grid"]), np.array(portrait["values"])
         assert np.trapezoid(height, x) == pytest.approx(1, abs=0.01)
-        assert list(portrait["layers"]) == [f"{i}.{kind}" for i in (0, 2, 4) for kind in ("weight", "bias")]
+        assert list(portrait["layers"]) == ["0", "2", "4"]
         assert max(portrait["layers"].values()) <= probe["eigenvalues"][0] * 1.0001  # interlacing
 
 

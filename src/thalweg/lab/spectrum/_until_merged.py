@@ -1,18 +1,18 @@
-"""Stand-ins for what `thalweg.curvature` will have, with its names; this file goes when they are there."""
+"""Stand-ins for what `thalweg.curvature` will have, with its names and signatures; this file goes when they are there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 import thalweg
-from thalweg.curvature import Eigenpairs, Operator, eigenpairs
+from thalweg.curvature import Eigenpairs, Operator, eigenpairs, hessian
 from thalweg.curvature.krylov import Krylov
-from thalweg.curvature.operators import Hessian, LossFunction, LossOperator, Params
+from thalweg.curvature.operators import LossOperator, Params
 from thalweg.curvature.space import Space
 
 SECOND_MOMENT = {thalweg.RMSprop: "square_avg", thalweg.Adam: "exp_avg_sq", thalweg.AdamW: "exp_avg_sq"}
@@ -67,6 +67,27 @@ def preconditioned(operator: LossOperator, optimizer: torch.optim.Optimizer) -> 
 
 
 @dataclass(frozen=True)
+class SharpnessRatio:
+    """Sharpness over threshold."""
+
+    ratio: float
+    residual: float
+    sharpness: float
+    threshold: float
+    pair: Eigenpairs = field(repr=False)
+
+
+def sharpness_ratio(
+    operator: LossOperator, optimizer: torch.optim.Optimizer, *, tol: float = 1e-2, start: SharpnessRatio | None = None
+) -> SharpnessRatio:
+    """λ1(P⁻¹A) over the lowest threshold."""
+    threshold = min(stability_threshold(optimizer))
+    pair = eigenpairs(preconditioned(operator, optimizer), 1, tol=tol, start=start and start.pair)
+    value, residual = pair.eigenvalues[0].item(), pair.residuals[0].item()
+    return SharpnessRatio(value / threshold, residual / threshold, value, threshold, pair)
+
+
+@dataclass(frozen=True)
 class Density:
     """A spectral density."""
 
@@ -77,7 +98,7 @@ class Density:
     trace: float
 
 
-def density(operator: Operator, vectors: int = 10, steps: int = 60, seed: int = 0) -> Density:
+def density(operator: Operator, *, vectors: int = 10, steps: int = 60, seed: int = 0) -> Density:
     """Stochastic Lanczos quadrature."""
     generator = torch.Generator().manual_seed(seed)
     nodes, weights = list[Tensor](), list[Tensor]()
@@ -111,26 +132,43 @@ class Restricted(Operator):
         return self.operator.matvec(whole)[self.place]
 
 
-def layer_spectra(operator: LossOperator, k: int = 1) -> dict[str, Eigenpairs]:
-    """The extreme eigenvalues of each parameter's own block, by its name."""
-    found: dict[str, Eigenpairs] = {}
+@dataclass(frozen=True)
+class LayerSpectra:
+    """The spectra of blocks."""
+
+    blocks: dict[str, Eigenpairs]
+
+
+def layer_spectra(operator: LossOperator, k: int = 1) -> LayerSpectra:
+    """The extreme eigenvalues of each module's own block, by its name."""
+    places: dict[str, slice] = {}
     start = 0
     for name, p in zip(operator.source.names, operator.source.params, strict=True):
-        block = Restricted(operator, slice(start, start + p.numel()))
-        found[name] = eigenpairs(block, min(k, p.numel()))
+        module = name.rpartition(".")[0] or name
+        places[module] = slice(places.get(module, slice(start, start)).start, start + p.numel())
         start += p.numel()
-    return found
+    blocks = {
+        name: eigenpairs(Restricted(operator, place), min(k, place.stop - place.start))
+        for name, place in places.items()
+    }
+    return LayerSpectra(blocks)
 
 
-def batch_sharpness(losses: Sequence[LossFunction], params: Params) -> float:
+@dataclass(frozen=True)
+class BatchSharpness:
+    """A mean over mini-batches."""
+
+    mean: float
+
+
+Batch = TypeVar("Batch")
+
+
+def batch_sharpness(loss_fn: Callable[[Batch], Tensor], batches: Iterable[Batch], params: Params) -> BatchSharpness:
     """E[gᵀH_B g / gᵀg] over mini-batches."""
-    return sum(map(_along_gradient(params), losses)) / len(losses)
-
-
-def _along_gradient(params: Params) -> Callable[[LossFunction], float]:
-    def curvature(loss_fn: LossFunction) -> float:
-        H = Hessian(loss_fn, params)
+    quotients: list[float] = []
+    for batch in batches:
+        H = hessian(lambda batch=batch: loss_fn(batch), params)
         g = H.gradient
-        return (g @ H.matvec(g) / (g @ g)).item()
-
-    return curvature
+        quotients.append((g @ H.matvec(g) / (g @ g)).item())
+    return BatchSharpness(sum(quotients) / len(quotients))

@@ -50,7 +50,7 @@ def command(
         pass  # the recording says that it stopped
     recording = watched.recording
     if not recording.probes:
-        print("Stopped before the first probe; there is nothing to show.", file=sys.stderr)
+        print("Stopped before the first probe: there is nothing to show.", file=sys.stderr)
         raise typer.Exit(130)
     write_spectrum(page, recording)
     show_summary(shown, recording)

@@ -34,7 +34,7 @@ def as_data(recording: Recording) -> dict[str, Any]:
         "probe_examples": len(request.task.probe[0]),
         "why_no_threshold": recording.why_no_threshold,
         "settled_ratio": recording.settled_ratio,
-        "probes": [dataclasses.asdict(probe) | {"ratio": probe.ratio} for probe in recording.probes],
+        "probes": [dataclasses.asdict(probe) for probe in recording.probes],
         "losses": recording.losses,
         "portraits": [dataclasses.asdict(portrait) for portrait in recording.portraits],
         "cost": {
@@ -82,9 +82,9 @@ def _tiles(recording: Recording) -> list[tuple[str, str, str]]:
     tiles: list[tuple[str, str, str]] = []
     if last.sharpness is not None and last.threshold is not None:
         tiles += [
-            ("sharpness", number(last.sharpness), f"± {last.residual:.1g}, at step {last.step}"),
-            ("threshold", number(last.threshold), "where steps stop to contract"),
-            ("ratio", f"{last.sharpness / last.threshold:.3f}", "1 is the edge of stability"),
+            ("sharpness", number(last.sharpness), f"at step {last.step}"),
+            ("threshold", number(last.threshold), "above it steps grow"),
+            ("ratio", f"{last.ratio:.3f}", f"± {last.residual:.1g}; 1 is the edge of stability"),
         ]
     else:
         tiles.append(

@@ -77,10 +77,13 @@ class Probe:
         loss, gradient_norm: there.
         eigenvalues: of the Hessian, the k largest, descending.
         residuals: the distance within which an eigenvalue lies of each.
-        sharpness: λ₁(P^-½HP^-½), P the optimizer's preconditioner; None where that is unknown, as before the first step.
-        residual: of the sharpness.
-        threshold: of the sharpness; the lowest of the groups.
+        sharpness: the largest curvature as the optimizer sees it, λ₁(P^-½HP^-½) with P its preconditioner.
+        threshold: the sharpness above which its steps grow.
+        ratio: sharpness over threshold: 1 is the edge of stability.
+        residual: of the ratio.
         batch_sharpness: E[gᵀH_B g / gᵀg] over mini-batches; None where the optimizer preconditions.
+
+    The four are None where P or the threshold are unknown, as before the first step of an adaptive optimizer.
     """
 
     step: int
@@ -89,14 +92,10 @@ class Probe:
     eigenvalues: list[float]
     residuals: list[float]
     sharpness: float | None
-    residual: float | None
     threshold: float | None
+    ratio: float | None
+    residual: float | None
     batch_sharpness: float | None
-
-    @property
-    def ratio(self) -> float | None:
-        """Sharpness over threshold: 1 is the edge of stability."""
-        return None if self.sharpness is None or self.threshold is None else self.sharpness / self.threshold
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Portrait:
     Attributes:
         grid, values: the spectral density, the integral of which is 1.
         trace: the sum of all eigenvalues.
-        layers: the largest eigenvalue of each parameter's own block.
+        layers: the largest eigenvalue of each layer's own block.
     """
 
     step: int

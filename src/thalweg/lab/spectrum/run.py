@@ -8,16 +8,17 @@ from typing import cast
 
 from torch import Tensor
 
-from thalweg.curvature import Eigenpairs, Hessian, Operator, eigenpairs, hessian, network_output
+from thalweg.curvature import Eigenpairs, eigenpairs, hessian, network_output
+from thalweg.curvature.operators import LossOperator
 from thalweg.lab.records import RunConfig
-from thalweg.lab.run import Trainer
+from thalweg.lab.run import Trainer, finite
 from thalweg.lab.space import Schedule
 from thalweg.lab.spectrum._until_merged import (
+    SharpnessRatio,
     batch_sharpness,
     density,
     layer_spectra,
-    preconditioned,
-    stability_threshold,
+    sharpness_ratio,
 )
 from thalweg.lab.spectrum.record import Portrait, Probe, Recording, Request
 from thalweg.lab.tasks import Batch
@@ -41,42 +42,54 @@ class Watched:
         self.model, self.optimizer = self.trainer.model, self.trainer.optimizer
         self.recording = Recording(request, sum(p.numel() for p in self.model.parameters()))
         self.pairs: Eigenpairs | None = None
-        self.first: Eigenpairs | None = None
+        self.seen: SharpnessRatio | None = None
 
     def run(self, tell: Observer) -> None:
-        """Train to the end or until the loss is not finite; `tell` is called after every probe."""
-        recording, request = self.recording, self.request
+        """Train to the end, or until something is not finite; `tell` is called after every probe."""
+        try:
+            self.train(tell)
+        except FloatingPointError:
+            self.recording.state = "diverged"
+        else:
+            self.recording.state = "finished"
+
+    def train(self, tell: Observer) -> None:
+        """Probe, train and probe again.
+
+        Raises:
+            FloatingPointError: a loss, a gradient or a product is not finite.
+        """
+        request, recording = self.request, self.recording
         self.probe()
         self.portrait()
         tell(recording)
         for step in range(1, request.steps + 1):
             started = time.perf_counter()
-            recording.losses.append(self.trainer.step())
+            loss = self.trainer.step()
+            recording.losses.append(loss)
             recording.training_seconds += time.perf_counter() - started
-            if not math.isfinite(recording.losses[-1]):
-                recording.state = "diverged"
-                return
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss}.")
             if step % request.every == 0 or step == request.steps:
-                if not self.probe():
-                    recording.state = "diverged"
-                    return
+                self.probe()
                 tell(recording)
         self.portrait()
-        recording.state = "finished"
 
-    def loss(self, batch: Batch) -> Callable[[], Tensor]:
-        """The loss of a batch as a function without arguments."""
+    def loss(self, batch: Batch) -> Tensor:
+        """The loss of a batch."""
         inputs, targets = batch
-        return lambda: self.task.loss(network_output(self.model(inputs)), targets)
+        return self.task.loss(network_output(self.model(inputs)), targets)
 
-    def probe(self) -> bool:
-        """Measure the largest eigenvalues; False, and nothing recorded, where loss or gradient are not finite."""
+    def hessian(self) -> LossOperator:
+        """The Hessian of the loss on the probe batch, here and now."""
+        return hessian(lambda: self.loss(self.task.probe), self.model)
+
+    def probe(self) -> None:
+        """Measure the largest eigenvalues."""
         started = time.perf_counter()
-        H = hessian(self.loss(self.task.probe), self.model)
-        if not (H.loss.isfinite() and H.gradient.isfinite().all()):
-            return False
+        H = self.hessian()
         self.pairs = eigenpairs(H, min(self.request.k, H.shape[0]), tol=TOLERANCE, start=self.pairs)
-        sharpness, residual, threshold = self.sharpness(H, self.pairs)
+        self.seen = self.compared(H)
         self.recording.probes.append(
             Probe(
                 step=len(self.recording.losses),
@@ -84,38 +97,38 @@ class Watched:
                 gradient_norm=H.space.norm(H.gradient).item(),
                 eigenvalues=_numbers(self.pairs.eigenvalues),
                 residuals=_numbers(self.pairs.residuals),
-                sharpness=sharpness,
-                residual=residual,
-                threshold=threshold,
-                batch_sharpness=self.batch_sharpness() if self.first is self.pairs else None,
+                sharpness=self.seen and finite(self.seen.sharpness),
+                threshold=self.seen and finite(self.seen.threshold),
+                ratio=self.seen and finite(self.seen.ratio),
+                residual=self.seen and finite(self.seen.residual),
+                batch_sharpness=self.batch_sharpness(),
             )
         )
         self.account(H, started)
-        return True
 
-    def sharpness(self, H: Hessian, pairs: Eigenpairs) -> tuple[float | None, float | None, float | None]:
-        """λ₁ of the Hessian as the optimizer sees it, its residual and the threshold; None where they are unknown."""
+    def compared(self, H: LossOperator) -> SharpnessRatio | None:
+        """The sharpness as the optimizer sees it, against its threshold; None where one of them is not known."""
         try:
-            threshold = min(stability_threshold(self.optimizer))
-            seen: Operator = preconditioned(H, self.optimizer)
-        except (TypeError, ValueError) as error:
+            found = sharpness_ratio(H, self.optimizer, tol=TOLERANCE, start=self.seen)
+        except ValueError as error:
             self.recording.why_no_threshold = str(error)
-            return None, None, None
+            return None
         self.recording.why_no_threshold = ""
-        self.first = pairs if seen is H else eigenpairs(seen, 1, tol=TOLERANCE, start=self.first)
-        return self.first.eigenvalues[0].item(), self.first.residuals[0].item(), threshold
+        return found
 
-    def batch_sharpness(self) -> float:
-        """On the first mini-batches of a stream of their own."""
+    def batch_sharpness(self) -> float | None:
+        """On the first mini-batches of a stream of their own; of gradient descent, with or without momentum, alone."""
+        if self.request.entry.rule != "sgd":
+            return None
         batches = islice(self.task.batches(self.request.seed + 1), MINI_BATCHES)
-        return batch_sharpness([self.loss(batch) for batch in batches], self.model)
+        return batch_sharpness(self.loss, batches, self.model).mean
 
     def portrait(self) -> None:
         """Measure the whole spectrum, and that of each layer."""
         started = time.perf_counter()
-        H = hessian(self.loss(self.task.probe), self.model)
+        H = self.hessian()
         whole = density(H, vectors=VECTORS, steps=LANCZOS_STEPS)
-        layers = layer_spectra(H, 1)
+        layers = layer_spectra(H, 1).blocks
         self.recording.portraits.append(
             Portrait(
                 step=len(self.recording.losses),
@@ -127,7 +140,7 @@ class Watched:
         )
         self.account(H, started)
 
-    def account(self, H: Hessian, started: float) -> None:
+    def account(self, H: LossOperator, started: float) -> None:
         """Note what measuring took."""
         self.recording.products += H.cost.products
         self.recording.probing_seconds += time.perf_counter() - started

@@ -93,7 +93,7 @@ def verdict(recording: Recording) -> str:
     ended = {
         "finished": f"{steps} steps.",
         "stopped": f"Stopped after {steps} of {asked} steps.",
-        "diverged": f"Diverged: the loss is not finite after {steps} of {asked} steps.",
+        "diverged": f"Diverged: not finite after {steps} of {asked} steps.",
     }[recording.state]
     ratio = recording.settled_ratio
     if ratio is None:

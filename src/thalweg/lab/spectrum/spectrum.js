@@ -24,13 +24,13 @@ function edge() {
   const traces = [line(steps, threshold, "threshold", colour("--c2"), { dash: "dash", width: 2 })];
   if (known(batch).length)
     traces.push({ ...line(steps, batch, "batch sharpness", colour("--c3"), { dash: "dot", width: 1.2 }), mode: "lines+markers", marker: { size: 5, color: colour("--c3") } });
-  traces.push({ ...line(steps, sharpness, "sharpness", colour("--c1"), { width: 3 }), error_y: { type: "data", array: of("residual"), color: faded(colour("--c1"), 0.5), thickness: 1, width: 0 } });
+  traces.push(line(steps, sharpness, "sharpness", colour("--c1"), { width: 3 }));
   return { traces, ...legend, xaxis: stepAxis(), yaxis: magnitude([...sharpness, ...threshold, ...batch], "curvature") };
 }
 
 function ratio() {
   const values = of("ratio"), high = Math.max(1.3, 1.08 * Math.max(...known(values)));
-  return { traces: [line(steps, values, "sharpness ÷ threshold", colour("--c1"))],
+  return { traces: [{ ...line(steps, values, "sharpness ÷ threshold", colour("--c1")), error_y: { type: "data", array: of("residual"), color: faded(colour("--c1"), 0.5), thickness: 1, width: 0 } }],
     shapes: [
       { type: "rect", xref: "paper", x0: 0, x1: 1, y0: 1, y1: high, fillcolor: faded(colour("--c2"), 0.12), line: { width: 0 }, layer: "below" },
       { type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: { color: colour("--c2"), width: 2, dash: "dash" } },
@@ -83,9 +83,9 @@ function layers() {
 }
 
 const table = (columns, rows) => [columns, ...rows];
-const COLUMNS = ["step", "sharpness", "residual", "threshold", "ratio", "batch_sharpness"];
+const COLUMNS = ["step", "sharpness", "threshold", "ratio", "residual", "batch_sharpness"];
 figure("edge-figure", compared ? "Sharpness against the stability threshold" : "Largest eigenvalue of the Hessian", edge, () => table(COLUMNS, probes.map((probe) => COLUMNS.map((name) => probe[name]))));
-if (compared) figure("edge-figures", "Distance from the edge", ratio, () => table(["step", "ratio"], probes.map((probe) => [probe.step, probe.ratio])));
+if (compared) figure("edge-figures", "Distance from the edge", ratio, () => table(["step", "ratio", "residual"], probes.map((probe) => [probe.step, probe.ratio, probe.residual])));
 figure("edge-figures", "Loss", loss, () => table(["step", "mini_batch", "probe_batch"],
   [null, ...data.losses].map((value, i) => [i, value, probes.find((probe) => probe.step === i)?.loss ?? null])));
 figure("eigenvalue-figure", "Largest eigenvalues of the Hessian", eigenvalues, () => table(["step", "rank", "eigenvalue", "residual"],

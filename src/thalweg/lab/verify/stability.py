@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import thalweg
-from thalweg.curvature import Eigenpairs, eigenpairs, hessian
+from thalweg.curvature import hessian
 from thalweg.lab.models import mlp
-from thalweg.lab.spectrum._until_merged import preconditioned, stability_threshold
+from thalweg.lab.spectrum._until_merged import SharpnessRatio, sharpness_ratio
 from thalweg.lab.untyped import untyped
 from thalweg.lab.verify.references import Measurement
 
@@ -34,16 +34,15 @@ def ratio(optimizer: str, options: dict[str, Any], steps: int, activation: str) 
         return 0.5 * (model(x) - y).square().sum(1).mean()
 
     trace: dict[str, list[float]] = {"step": [], "sharpness": [], "threshold": [], "loss": []}
-    found: Eigenpairs | None = None
+    found: SharpnessRatio | None = None
     for step in range(1, steps + 1):
         rule.zero_grad()
         cast(Any, loss_fn()).backward()
         rule.step()
         if step % EVERY == 0:
             H = hessian(loss_fn, model)
-            found = eigenpairs(preconditioned(H, rule), 1, tol=1e-2, start=found)
-            (threshold,) = stability_threshold(rule)
-            row = (step, found.eigenvalues[0].item(), threshold, H.loss.item())
+            found = sharpness_ratio(H, rule, start=found)
+            row = (step, found.sharpness, found.threshold, H.loss.item())
             for column, value in zip(trace.values(), row, strict=True):
                 column.append(value)
     ratios = np.divide(trace["sharpness"], trace["threshold"])
