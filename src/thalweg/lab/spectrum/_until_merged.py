@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -96,6 +97,7 @@ class Density:
     nodes: Tensor = field(repr=False)
     weights: Tensor = field(repr=False)
     trace: float
+    trace_error: float
 
 
 def density(operator: Operator, *, vectors: int = 10, steps: int = 60, seed: int = 0) -> Density:
@@ -104,7 +106,7 @@ def density(operator: Operator, *, vectors: int = 10, steps: int = 60, seed: int
     nodes, weights = list[Tensor](), list[Tensor]()
     for _ in range(vectors):
         krylov = Krylov(operator, min(steps, operator.space.size) + 1)
-        krylov.add_random(generator)
+        krylov.add(operator.space.random(generator, "rademacher"))
         while krylov.products < steps and krylov.multiplied < krylov.count:
             krylov.step()
         theta, _, vs = krylov.ritz()
@@ -115,7 +117,9 @@ def density(operator: Operator, *, vectors: int = 10, steps: int = 60, seed: int
     width = 0.01 * (high - low)
     grid = torch.linspace(low - 5 * width, high + 5 * width, 800, dtype=x.dtype)
     values = torch.exp(-0.5 * ((grid[:, None] - x) / width) ** 2) @ w / (width * (2 * torch.pi) ** 0.5)
-    return Density(grid, values, x, w, float(operator.space.size * (x @ w)))
+    traces = operator.space.size * vectors * torch.stack([t @ share for t, share in zip(nodes, weights, strict=True)])
+    error = traces.std().item() / vectors**0.5 if vectors > 1 else math.nan
+    return Density(grid, values, x, w, traces.mean().item(), error)
 
 
 class Restricted(Operator):

@@ -93,7 +93,9 @@ def _tiles(recording: Recording) -> list[tuple[str, str, str]]:
     tiles.append(("loss", number(last.loss), f"from {number(first.loss)}, on the probe batch"))
     if recording.portraits:
         end = recording.portraits[-1]
-        tiles.append(("trace", number(end.trace), f"sum of all eigenvalues, at step {end.step}"))
+        tiles.append(
+            ("trace", number(end.trace), f"± {number(end.trace_error)}, sum of all eigenvalues at step {end.step}")
+        )
     return tiles
 
 

@@ -104,7 +104,7 @@ class Portrait:
 
     Attributes:
         grid, values: the spectral density, the integral of which is 1.
-        trace: the sum of all eigenvalues.
+        trace, trace_error: the sum of all eigenvalues, and its standard error.
         layers: the largest eigenvalue of each layer's own block.
     """
 
@@ -112,6 +112,7 @@ class Portrait:
     grid: list[float]
     values: list[float]
     trace: float
+    trace_error: float
     layers: dict[str, float]
 
 

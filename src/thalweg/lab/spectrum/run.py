@@ -134,7 +134,8 @@ class Watched:
                 step=len(self.recording.losses),
                 grid=_numbers(whole.grid),
                 values=_numbers(whole.values),
-                trace=float(whole.trace),
+                trace=whole.trace,
+                trace_error=whole.trace_error,
                 layers={name: found.eigenvalues[0].item() for name, found in layers.items()},
             )
         )
