@@ -53,17 +53,19 @@ def test_eigenvalues_are_scipys_and_training_is_undisturbed(printed: dict[str, A
     last = printed["probes"][-1]
     assert last["loss"] == pytest.approx(loss.item(), rel=1e-6)
     assert np.all(np.abs(np.array(last["eigenvalues"]) - top) <= np.array(last["residuals"]))
-    assert last["sharpness"] == pytest.approx(top[0], rel=1e-3)
+    assert last["edge"]["sharpness"] == pytest.approx(top[0], rel=1e-3)
 
 
 def test_every_probe_compares_with_two_over_lr(printed: dict[str, Any]) -> None:
     assert [probe["step"] for probe in printed["probes"]] == [0, 5, 10, 12]
     for probe in printed["probes"]:
-        assert probe["threshold"] == pytest.approx(2 / 0.3)
-        assert probe["ratio"] == pytest.approx(probe["sharpness"] * 0.3 / 2)
+        edge = probe["edge"]
+        assert edge["threshold"] == pytest.approx(2 / 0.3)
+        assert edge["ratio"] == pytest.approx(edge["sharpness"] * 0.3 / 2)
         assert probe["batch_sharpness"] is not None
         assert probe["eigenvalues"] == sorted(probe["eigenvalues"], reverse=True)
-    assert printed["settled_ratio"] == pytest.approx(np.median([p["ratio"] for p in printed["probes"][2:]]))
+    ratios = [probe["edge"]["ratio"] for probe in printed["probes"]]
+    assert printed["settled_ratio"] == pytest.approx(np.median(ratios[2:]))
 
 
 def test_portraits_are_of_start_and_end(printed: dict[str, Any]) -> None:
@@ -78,12 +80,12 @@ def test_portraits_are_of_start_and_end(printed: dict[str, Any]) -> None:
 def test_an_optimizer_that_preconditions_is_seen_through_its_preconditioner() -> None:
     run = watched("adam", lr=1e-3)
     first, *rest = run.recording.probes
-    assert (first.sharpness, first.threshold, first.ratio) == (None, None, None)  # no second moment yet
+    assert first.edge is None  # no second moment yet
     for probe in rest:
-        assert probe.threshold == pytest.approx(38e3)
+        assert probe.edge is not None
+        assert probe.edge.threshold == pytest.approx(38e3)
+        assert probe.edge.sharpness > 10 * probe.eigenvalues[0]
         assert probe.batch_sharpness is None
-        assert probe.sharpness is not None
-        assert probe.sharpness > 10 * probe.eigenvalues[0]
     assert run.recording.why_no_threshold == ""
 
 

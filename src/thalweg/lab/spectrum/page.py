@@ -80,11 +80,11 @@ def _tiles(recording: Recording) -> list[tuple[str, str, str]]:
     """(what, how much, of what) of the run's end."""
     last, first = recording.probes[-1], recording.probes[0]
     tiles: list[tuple[str, str, str]] = []
-    if last.sharpness is not None and last.threshold is not None:
+    if edge := last.edge:
         tiles += [
-            ("sharpness", number(last.sharpness), f"at step {last.step}"),
-            ("threshold", number(last.threshold), "above it steps grow"),
-            ("ratio", f"{last.ratio:.3f}", f"± {last.residual:.1g}; 1 is the edge of stability"),
+            ("sharpness", number(edge.sharpness), f"at step {last.step}"),
+            ("threshold", number(edge.threshold), "above it steps grow"),
+            ("ratio", f"{edge.ratio:.3f}", f"± {edge.residual:.1g}; 1 is the edge of stability"),
         ]
     else:
         tiles.append(

@@ -63,9 +63,26 @@ class Request:
     def command(self) -> str:
         """The command line that does it again."""
         return (
-            f"thalweg spectrum {self.task.name} -o {self.entry.name} --lr {self.lr:.6g} --steps {self.steps}"
+            f"thalweg spectrum {self.task.name} -o {self.entry.name} --lr {self.lr} --steps {self.steps}"
             f" --every {self.every} -k {self.k} --seed {self.seed}"
         )
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Where a run stands to the edge of stability.
+
+    Attributes:
+        sharpness: the largest curvature as the optimizer sees it, λ₁(P^-½HP^-½) with P its preconditioner.
+        threshold: the sharpness above which its steps grow.
+        ratio: sharpness over threshold: 1 is the edge.
+        residual: of the ratio.
+    """
+
+    sharpness: float
+    threshold: float
+    ratio: float
+    residual: float
 
 
 @dataclass(frozen=True)
@@ -77,13 +94,8 @@ class Probe:
         loss, gradient_norm: there.
         eigenvalues: of the Hessian, the k largest, descending.
         residuals: the distance within which an eigenvalue lies of each.
-        sharpness: the largest curvature as the optimizer sees it, λ₁(P^-½HP^-½) with P its preconditioner.
-        threshold: the sharpness above which its steps grow.
-        ratio: sharpness over threshold: 1 is the edge of stability.
-        residual: of the ratio.
+        edge: None where P or the threshold are unknown, as before the first step of an adaptive optimizer.
         batch_sharpness: E[gᵀH_B g / gᵀg] over mini-batches; None where the optimizer preconditions.
-
-    The four are None where P or the threshold are unknown, as before the first step of an adaptive optimizer.
     """
 
     step: int
@@ -91,10 +103,7 @@ class Probe:
     gradient_norm: float
     eigenvalues: list[float]
     residuals: list[float]
-    sharpness: float | None
-    threshold: float | None
-    ratio: float | None
-    residual: float | None
+    edge: Edge | None
     batch_sharpness: float | None
 
 
@@ -138,5 +147,5 @@ class Recording:
     def settled_ratio(self) -> float | None:
         """The median sharpness ÷ threshold of the second half of the steps."""
         half = len(self.losses) / 2
-        found = [p.ratio for p in self.probes if p.step >= half and p.ratio is not None]
+        found = [probe.edge.ratio for probe in self.probes if probe.step >= half and probe.edge]
         return float(np.median(found)) if found else None

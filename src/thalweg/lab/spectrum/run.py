@@ -11,7 +11,7 @@ from torch import Tensor
 from thalweg.curvature import Eigenpairs, eigenpairs, hessian, network_output
 from thalweg.curvature.operators import LossOperator
 from thalweg.lab.records import RunConfig
-from thalweg.lab.run import Trainer, finite
+from thalweg.lab.run import Trainer
 from thalweg.lab.space import Schedule
 from thalweg.lab.spectrum._until_merged import (
     SharpnessRatio,
@@ -20,7 +20,7 @@ from thalweg.lab.spectrum._until_merged import (
     layer_spectra,
     sharpness_ratio,
 )
-from thalweg.lab.spectrum.record import Portrait, Probe, Recording, Request
+from thalweg.lab.spectrum.record import Edge, Portrait, Probe, Recording, Request
 from thalweg.lab.tasks import Batch
 
 TOLERANCE = 1e-2
@@ -89,7 +89,6 @@ class Watched:
         started = time.perf_counter()
         H = self.hessian()
         self.pairs = eigenpairs(H, min(self.request.k, H.shape[0]), tol=TOLERANCE, start=self.pairs)
-        self.seen = self.compared(H)
         self.recording.probes.append(
             Probe(
                 step=len(self.recording.losses),
@@ -97,24 +96,24 @@ class Watched:
                 gradient_norm=H.space.norm(H.gradient).item(),
                 eigenvalues=_numbers(self.pairs.eigenvalues),
                 residuals=_numbers(self.pairs.residuals),
-                sharpness=self.seen and finite(self.seen.sharpness),
-                threshold=self.seen and finite(self.seen.threshold),
-                ratio=self.seen and finite(self.seen.ratio),
-                residual=self.seen and finite(self.seen.residual),
+                edge=self.edge(H),
                 batch_sharpness=self.batch_sharpness(),
             )
         )
         self.account(H, started)
 
-    def compared(self, H: LossOperator) -> SharpnessRatio | None:
+    def edge(self, H: LossOperator) -> Edge | None:
         """The sharpness as the optimizer sees it, against its threshold; None where one of them is not known."""
         try:
-            found = sharpness_ratio(H, self.optimizer, tol=TOLERANCE, start=self.seen)
+            self.seen = found = sharpness_ratio(H, self.optimizer, tol=TOLERANCE, start=self.seen)
         except ValueError as error:
             self.recording.why_no_threshold = str(error)
             return None
+        if not math.isfinite(found.ratio):
+            self.recording.why_no_threshold = f"it is {found.threshold:g}."
+            return None
         self.recording.why_no_threshold = ""
-        return found
+        return Edge(found.sharpness, found.threshold, found.ratio, found.residual)
 
     def batch_sharpness(self) -> float | None:
         """On the first mini-batches of a stream of their own; of gradient descent, with or without momentum, alone."""

@@ -56,18 +56,14 @@ def watch(shown: Console, request: Request, silent: bool) -> Generator[Observer]
 
 def line(probe: Probe) -> Text:
     """One probe: numbers, and a bar that ends where the sharpness is, the threshold marked on it."""
-    numbers = (probe.loss, probe.eigenvalues[0], probe.sharpness, probe.threshold)
-    text = Text(f"{probe.step:>7} " + " ".join(f"{_number(x):>10}" for x in numbers))
-    if probe.ratio is None:
+    edge = probe.edge
+    numbers = (probe.loss, probe.eigenvalues[0], edge and edge.sharpness, edge and edge.threshold)
+    text = Text(f"{probe.step:>7} " + " ".join(f"{'–' if x is None else f'{x:.4g}':>10}" for x in numbers))
+    if edge is None:
         return text
-    style = COLOURS[place(probe.ratio)]
-    filled = max(0, min(BAR, round(EDGE * probe.ratio)))
+    filled = max(0, min(BAR, round(EDGE * edge.ratio)))
     bar = "".join("│" if i == EDGE else "█" if i < filled else "·" for i in range(BAR))
-    return text.append(f" {probe.ratio:6.3f} ").append(bar, style=style)
-
-
-def _number(x: float | None) -> str:
-    return "–" if x is None else f"{x:.4g}"
+    return text.append(f" {edge.ratio:6.3f} ").append(bar, style=COLOURS[place(edge.ratio)])
 
 
 def show_summary(shown: Console, recording: Recording) -> None:

@@ -1,7 +1,8 @@
 const probes = data.probes, portraits = data.portraits, steps = probes.map((probe) => probe.step);
 const of = (name) => probes.map((probe) => probe[name]);
 const known = (values) => values.filter((value) => value !== null);
-const compared = known(of("ratio")).length > 0;
+const edgeOf = (name) => probes.map((probe) => probe.edge?.[name] ?? null);
+const compared = known(edgeOf("ratio")).length > 0;
 
 const line = (x, y, name, ink, extra) => ({ x, y, name, mode: "lines", line: { color: ink, width: 2.4, ...extra }, connectgaps: false,
   hovertemplate: `<b>${name}</b> %{y:.4g}<br>step %{x}<extra></extra>` });
@@ -20,7 +21,7 @@ function edge() {
     const top = probes.map((probe) => probe.eigenvalues[0]);
     return { traces: [line(steps, top, "λ₁ of the Hessian", colour("--c1"))], xaxis: stepAxis(), yaxis: magnitude(top, "curvature") };
   }
-  const sharpness = of("sharpness"), threshold = of("threshold"), batch = of("batch_sharpness");
+  const sharpness = edgeOf("sharpness"), threshold = edgeOf("threshold"), batch = of("batch_sharpness");
   const traces = [line(steps, threshold, "threshold", colour("--c2"), { dash: "dash", width: 2 })];
   if (known(batch).length)
     traces.push({ ...line(steps, batch, "batch sharpness", colour("--c3"), { dash: "dot", width: 1.2 }), mode: "lines+markers", marker: { size: 5, color: colour("--c3") } });
@@ -29,8 +30,8 @@ function edge() {
 }
 
 function ratio() {
-  const values = of("ratio"), high = Math.max(1.3, 1.08 * Math.max(...known(values)));
-  return { traces: [{ ...line(steps, values, "sharpness ÷ threshold", colour("--c1")), error_y: { type: "data", array: of("residual"), color: faded(colour("--c1"), 0.5), thickness: 1, width: 0 } }],
+  const values = edgeOf("ratio"), high = Math.max(1.3, 1.08 * Math.max(...known(values)));
+  return { traces: [{ ...line(steps, values, "sharpness ÷ threshold", colour("--c1")), error_y: { type: "data", array: edgeOf("residual"), color: faded(colour("--c1"), 0.5), thickness: 1, width: 0 } }],
     shapes: [
       { type: "rect", xref: "paper", x0: 0, x1: 1, y0: 1, y1: high, fillcolor: faded(colour("--c2"), 0.12), line: { width: 0 }, layer: "below" },
       { type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: { color: colour("--c2"), width: 2, dash: "dash" } },
@@ -83,9 +84,11 @@ function layers() {
 }
 
 const table = (columns, rows) => [columns, ...rows];
-const COLUMNS = ["step", "sharpness", "threshold", "ratio", "residual", "batch_sharpness"];
-figure("edge-figure", compared ? "Sharpness against the stability threshold" : "Largest eigenvalue of the Hessian", edge, () => table(COLUMNS, probes.map((probe) => COLUMNS.map((name) => probe[name]))));
-if (compared) figure("edge-figures", "Distance from the edge", ratio, () => table(["step", "ratio", "residual"], probes.map((probe) => [probe.step, probe.ratio, probe.residual])));
+figure("edge-figure", compared ? "Sharpness against the stability threshold" : "Largest eigenvalue of the Hessian", edge,
+  () => table(["step", "sharpness", "threshold", "batch_sharpness"], probes.map((probe, i) =>
+    [probe.step, compared ? edgeOf("sharpness")[i] : probe.eigenvalues[0], edgeOf("threshold")[i], probe.batch_sharpness])));
+if (compared)
+  figure("edge-figures", "Distance from the edge", ratio, () => table(["step", "ratio", "residual"], probes.map((probe, i) => [probe.step, edgeOf("ratio")[i], edgeOf("residual")[i]])));
 figure("edge-figures", "Loss", loss, () => table(["step", "mini_batch", "probe_batch"],
   [null, ...data.losses].map((value, i) => [i, value, probes.find((probe) => probe.step === i)?.loss ?? null])));
 figure("eigenvalue-figure", "Largest eigenvalues of the Hessian", eigenvalues, () => table(["step", "rank", "eigenvalue", "residual"],
