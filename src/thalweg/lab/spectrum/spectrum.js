@@ -30,14 +30,16 @@ function edge() {
 }
 
 function ratio() {
-  const values = edgeOf("ratio"), high = Math.max(1.3, 1.08 * Math.max(...known(values)));
+  const values = edgeOf("ratio"), yaxis = magnitude([...values, 1.2], "sharpness ÷ threshold"), log = yaxis.type === "log";
+  const top = log ? 10 ** yaxis.range[1] : yaxis.range[1];
   return { traces: [{ ...line(steps, values, "sharpness ÷ threshold", colour("--c1")), error_y: { type: "data", array: edgeOf("residual"), color: faded(colour("--c1"), 0.5), thickness: 1, width: 0 } }],
     shapes: [
-      { type: "rect", xref: "paper", x0: 0, x1: 1, y0: 1, y1: high, fillcolor: faded(colour("--c2"), 0.12), line: { width: 0 }, layer: "below" },
+      { type: "rect", xref: "paper", x0: 0, x1: 1, y0: 1, y1: top, fillcolor: faded(colour("--c2"), 0.12), line: { width: 0 }, layer: "below" },
       { type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: { color: colour("--c2"), width: 2, dash: "dash" } },
     ],
-    annotations: [{ xref: "paper", x: 0.99, xanchor: "right", y: 1, yanchor: "bottom", text: "unstable above", showarrow: false, font: { size: 11.5, color: colour("--c2") } }],
-    xaxis: stepAxis(), yaxis: axis({ title: { text: "sharpness ÷ threshold" }, range: [Math.min(0, 1.08 * Math.min(...known(values))), high] }) };
+    // Annotations take logarithms where shapes take values.
+    annotations: [{ xref: "paper", x: 0.99, xanchor: "right", y: log ? 0 : 1, yanchor: "bottom", text: "unstable above", showarrow: false, font: { size: 11.5, color: colour("--c2") } }],
+    xaxis: stepAxis(), yaxis };
 }
 
 function loss() {
