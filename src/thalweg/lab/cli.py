@@ -1,10 +1,9 @@
 """The command line. Every command is a few lines: read the options, call the lab, show what came back."""
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,26 +15,25 @@ from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
 from thalweg.lab.conformance import command as conformance
 from thalweg.lab.contract import require_same
-from thalweg.lab.errors import UserError, check_range
+from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.listing import LISTINGS
+from thalweg.lab.options import Json, Quiet, console, number, print_json
 from thalweg.lab.progress import watch
 from thalweg.lab.report import write_report
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status, show_verdict
+from thalweg.lab.spectrum import command as spectrum
 from thalweg.lab.store import Store
 from thalweg.lab.summary import summary
+from thalweg.lab.verify import command as verify
 from thalweg.lab.workers import available_cores, run_all
 
 app = typer.Typer(
     help="Compare optimizers fairly, and see the result.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Study = Annotated[Path, typer.Argument(help="Folder of a study.", metavar="STUDY")]
-
-PLAIN_WIDTH = 160
-"""Columns when the output is no terminal: wide enough that no table breaks its lines."""
 
 
 class Listing(StrEnum):
@@ -44,28 +42,6 @@ class Listing(StrEnum):
     OPTIMIZERS = "optimizers"
     TASKS = "tasks"
     SUITES = "suites"
-
-
-def _console(as_json: bool = False, quiet: bool = False) -> Console:
-    """Return the console for people; standard output is kept for JSON when JSON is wanted."""
-    stream = sys.stderr if as_json else sys.stdout
-    return Console(file=stream, quiet=quiet, highlight=False, width=None if stream.isatty() else PLAIN_WIDTH)
-
-
-def _number(option: str, help: str) -> Any:
-    """Return an option that takes a whole number, and says so like all our errors when it gets something else."""
-
-    def parse(text: str) -> int:
-        try:
-            return int(text)
-        except ValueError:
-            raise UserError(f"{option} is {text!r}; it must be a whole number.") from None
-
-    return typer.Option(option, metavar="N", parser=parse, help=help)
-
-
-def _print_json(data: Any) -> None:
-    print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def _version(wanted: bool) -> None:
@@ -89,13 +65,13 @@ def compare(
         list[str] | None, typer.Argument(metavar="[SUITE | TASK…]", help="A suite, or tasks; smoke if none.")
     ] = None,
     optimizers: Annotated[str | None, typer.Option("-o", "--optimizers", help="Names separated by commas.")] = None,
-    trials: Annotated[int | None, _number("--trials", "Points each optimizer tries on each task.")] = None,
-    seeds: Annotated[int | None, _number("--seeds", "Fresh seeds the best point is run on again.")] = None,
+    trials: Annotated[int | None, number("--trials", "Points each optimizer tries on each task.")] = None,
+    seeds: Annotated[int | None, number("--seeds", "Fresh seeds the best point is run on again.")] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of the study; studies/SUITE-HASH if not given.")] = None,
-    jobs: Annotated[int | None, _number("--jobs", "Processes; one a core if not given.")] = None,
+    jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the contract and stop.")] = False,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Tune optimizers on tasks under equal budgets, run the winners on fresh seeds, report.
 
@@ -105,33 +81,33 @@ def compare(
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     contract = request.contract()
     folder = request.folder(contract)
-    console = _console(as_json, quiet)
+    shown = console(as_json, quiet)
     if dry_run and (folder / "contract.json").exists():
         require_same(Store.open(folder).contract, contract, str(folder))
     opened = None if dry_run else Store.create(folder, contract)
     seconds = estimate_seconds(contract, processes)
-    show_contract(console, contract, seconds, processes, str(folder))
+    show_contract(shown, contract, seconds, processes, str(folder))
     if opened is None:
         if as_json:
-            _print_json({"contract": contract.model_dump(mode="json"), "hash": contract.hash, "seconds": seconds})
+            print_json({"contract": contract.model_dump(mode="json"), "hash": contract.hash, "seconds": seconds})
         return
     try:
-        with watch(console, contract, opened.finished(), quiet or as_json) as observer:
+        with watch(shown, contract, opened.finished(), quiet or as_json) as observer:
             for config, result in run_all(opened, processes):
                 observer.ended(config, result)
     except KeyboardInterrupt:
         print(f"Stopped; finished runs are kept. Continue with:\n  {command(contract, str(folder))}", file=sys.stderr)
         raise typer.Exit(130) from None
-    _conclude(console, Analysis.of(opened), as_json)
+    _conclude(shown, Analysis.of(opened), as_json)
 
 
-def _conclude(console: Console, analysis: Analysis, as_json: bool) -> None:
+def _conclude(shown: Console, analysis: Analysis, as_json: bool) -> None:
     """Show the verdict, write the report; exit 1 if a run broke."""
     path = write_report(analysis)
-    show_verdict(console, analysis)
-    console.print(f"Report: {path}", soft_wrap=True)
+    show_verdict(shown, analysis)
+    shown.print(f"Report: {path}", soft_wrap=True)
     if as_json:
-        _print_json({"report": str(path), "outcome": summary(analysis)})
+        print_json({"report": str(path), "outcome": summary(analysis)})
     broken = [run for run in analysis.runs if run.result.state not in ("ok", "diverged")]
     if broken:
         run = broken[0]
@@ -151,9 +127,9 @@ def status(study: Study, as_json: Json = False) -> None:
     """Show how far a study is."""
     analysis = Analysis.of(Store.open(study))
     if as_json:
-        _print_json(summary(analysis))
+        print_json(summary(analysis))
     else:
-        show_status(_console(), analysis)
+        show_status(console(), analysis)
 
 
 @app.command(name="list")
@@ -164,14 +140,16 @@ def list_(
     """List the optimizers, tasks and suites there are."""
     listings = {name: LISTINGS[name]() for name in LISTINGS if what is None or name == what}
     if as_json:
-        _print_json(listings)
+        print_json(listings)
         return
     for name, rows in listings.items():
         table = Table(*rows[0], title=name, title_justify="left", box=None, header_style="dim")
         for row in rows:
             table.add_row(*row.values())
-        _console().print(table)
+        console().print(table)
 
 
 app.command("bench")(bench)
 app.command("conformance")(conformance)
+app.command("verify")(verify)
+app.command("spectrum")(spectrum)

@@ -13,7 +13,7 @@ from thalweg.lab.tasks.task import Batch, Metric, Task
 
 CONTEXT = 32
 BATCH = 16
-HELD_OUT_WINDOWS = 128
+HELD_OUT_WINDOWS, PROBE_WINDOWS = 128, 32
 VALIDATION, TEST = 0.1, 0.1
 
 
@@ -44,8 +44,9 @@ def docs_gpt_task() -> Task:
         sample=sample,
         loss=cross_entropy,
         metric=Metric("cross-entropy", "nats/char", "min", margin=0.02, measure=cross_entropy),
-        validation=windows(validation, spread(validation)),
-        test=windows(test, spread(test)),
+        probe=windows(train, spread(train, PROBE_WINDOWS)),
+        validation=windows(validation, spread(validation, HELD_OUT_WINDOWS)),
+        test=windows(test, spread(test, HELD_OUT_WINDOWS)),
         batch_size=BATCH,
         budget=300,
         data_hash=hashlib.sha256(text.encode()).hexdigest()[:16],
@@ -58,6 +59,6 @@ def windows(tokens: Tensor, starts: Tensor) -> Batch:
     return rows[:, :-1], rows[:, 1:]
 
 
-def spread(tokens: Tensor) -> Tensor:
-    """Return evenly spaced starts of the held-out windows."""
-    return torch.linspace(0, len(tokens) - CONTEXT - 1, HELD_OUT_WINDOWS).long()
+def spread(tokens: Tensor, count: int) -> Tensor:
+    """Return evenly spaced starts of windows."""
+    return torch.linspace(0, len(tokens) - CONTEXT - 1, count).long()

@@ -45,6 +45,8 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     """(outputs, targets) to the mean loss, a 0-D tensor."""
     metric: Metric
+    probe: Batch
+    """Training examples that curvature is measured on: all of them where they are few, else a fixed, evenly spread part."""
     validation: Batch
     test: Batch
     batch_size: int

@@ -1,0 +1,56 @@
+"""References measured anew, several at a time."""
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import torch
+
+from thalweg.lab.untyped import untyped
+from thalweg.lab.verify.references import Measurement, Reference
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a reference.
+
+    Attributes:
+        ours: None if measuring it raised an error.
+        seconds: wall time.
+        error: the traceback.
+    """
+
+    reference: Reference
+    ours: Measurement | None
+    seconds: float
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether ours lies within the tolerance of the reference; NaN does not."""
+        return self.ours is not None and abs(self.ours.value - self.reference.value) <= self.reference.tolerance
+
+
+def outcomes(references: Sequence[Reference], jobs: int) -> Iterator[Outcome]:
+    """Measure all references, ``jobs`` at a time, one torch thread each; yield each as it ends."""
+    joblib = untyped("joblib")
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+        parallel = joblib.Parallel(min(jobs, len(references)), return_as="generator_unordered", batch_size=1)
+        yield from parallel(joblib.delayed(measured)(reference) for reference in references)
+
+
+def measured(reference: Reference) -> Outcome:
+    """Measure one reference; an error is its outcome, not the end of the others."""
+    threads, started = torch.get_num_threads(), time.perf_counter()
+    torch.set_num_threads(1)
+    ours, error = None, ""
+    try:
+        module, function = reference.measure.split(":")
+        ours = getattr(import_module(f"{__package__}.{module}"), function)(**reference.setting)
+    except Exception:
+        error = traceback.format_exc()
+    finally:
+        torch.set_num_threads(threads)
+    return Outcome(reference, ours, round(time.perf_counter() - started, 2), error)
