@@ -101,21 +101,24 @@ def eigenpairs(
         krylov.add_random(generator)
     agreed: Tensor | None = None
     wait = max(k, LEAST * starts)  # how many products must be made before the residuals are believed
+    follow = 0  # and of them, up to which one what joined last is followed up
     while True:
-        krylov.step(newest=agreed is not None and krylov.products < wait)
+        krylov.step(newest=krylov.products < follow)
         pairs = RitzPairs.best_of(krylov, k, ORDERS[which], tol)
         if krylov.multiplied == n or krylov.products >= limit:
             break
         settled = pairs.converged and krylov.products >= wait
-        joinable = kept - k - (krylov.count - krylov.multiplied) >= 2
+        pending = krylov.count - krylov.multiplied
+        joinable = kept - k - pending >= 2
         if settled and (pairs.agree_with(agreed) or not joinable):
             break
         if krylov.count == kept < n:
             pairs.restart(krylov, k)
-        if settled or krylov.multiplied == krylov.count:
+        if settled or not pending:
             krylov.add_random(generator)
         if settled:
-            agreed, wait = pairs.values, krylov.products + max(LEAST, krylov.products // (2 * starts))
+            agreed, follow = pairs.values, krylov.products + max(LEAST, krylov.products // (2 * starts))
+            wait = follow + pending  # these after it: they may point where the start had next to no part
     return Eigenpairs(
         eigenvalues=pairs.values,
         residuals=pairs.bounds,
