@@ -30,7 +30,8 @@ class Eigenpairs:
     Attributes:
         eigenvalues: (k,), float64, on the CPU.
         residuals: (k,), ‖Ax − θx‖ of each pair, rounding included: an eigenvalue lies within this distance of θ.  Where the
-            residual of a pair that is not among the k reaches farther, the distance up to there.
+            residual of a pair that is not among the k reaches farther, the distance up to there.  Which eigenvalue θ is,
+            the first or the fifth, is settled no finer than by the tolerance.
         eigenvectors: (n, k), orthonormal columns; of sharded parameters each process holds its rows.
         products: how many were used.
         gradient_equivalents: what they cost, in gradients.
@@ -109,7 +110,7 @@ def eigenpairs(
             break
         settled = pairs.converged and krylov.products >= wait
         pending = krylov.count - krylov.multiplied
-        joinable = kept - k - pending >= 2
+        joinable = kept == n or kept - k - pending >= 2
         if settled and (pairs.agree_with(agreed) or not joinable):
             break
         if krylov.count == kept < n:
