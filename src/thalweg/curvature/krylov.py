@@ -112,9 +112,10 @@ class Krylov:
         """
         if newest:
             self._exchange(self.multiplied, self.count - 1)
-        w = self.operator.matvec(self.rows[self.multiplied].to(self.space.device, self.space.dtype))
+        v = self.rows[self.multiplied].to(self.space.device, self.space.dtype)
         self.products += 1
-        self.add(w, self.couplings[:, self.multiplied])
+        # The product has no name here, so that its memory is free once it is orthogonalized.
+        self.add(self.operator.matvec(v), self.couplings[:, self.multiplied])
         if not self.couplings[: self.count, self.multiplied].isfinite().all():
             raise FloatingPointError(f"product {self.products} with {self.operator!r} is not finite.")
         self.multiplied += 1
