@@ -28,8 +28,8 @@ from thalweg.curvature import eigenpairs, hessian
 
 HEAD = """# Curvature: products, eigenvalues, memory
 
-`python benchmarks/curvature.py`, {day}, torch {version}, one thread, float32. Times are interleaved; ratios are medians of the
-ratios inside each round.
+`python benchmarks/curvature.py`, {day}, torch {version}, one thread, float32. Times are interleaved;
+ratios are medians of the ratios inside each round.
 
 **Floor.** A product goes back through the graph of a gradient, which has about twice the operations of the gradient's own
 forward pass for what is linear in the layer's input and again for what is linear in its weights: as much as one gradient, if
@@ -38,6 +38,13 @@ every operation of that graph had one derivative. Predicted: 1.3 for a multilaye
 three libraries pay the same product, so the times are in the ratio of the products: power iteration needs a multiple of
 Lanczos', and ARPACK at least its basis of 20. Memory: the basis, the vector that is multiplied, its parts in the shapes of the
 parameters, and the product twice: 4 parameter sizes.
+"""
+TAIL = """
+**Found.** On a machine that others were using. The multilayer perceptron's product misses its goal of 1.4, and the LSTM's is far
+above the prediction; convolution and attention keep theirs. Every library is slower than ours to the same residual, except
+PyHessian for the one largest eigenvalue of the perceptron, which is well separated: 9 products, against 6 to the same residual
+and 5 more that look for what was missed. eigsh always makes its 20 vectors, and ends with smaller residuals than it was asked
+for. Beyond the basis and the vectors found, a probe holds no more than one product.
 """
 ROUNDS = 9
 TOLERANCE = 1e-2
@@ -301,6 +308,7 @@ def main() -> None:
     products()
     eigenvalues()
     memory()
+    print(TAIL, end="")
 
 
 torch.set_num_threads(1)
