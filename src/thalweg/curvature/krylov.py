@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -70,8 +72,8 @@ class Krylov:
         ``column`` takes the coefficients of ``w`` on all vectors, the new one included.
         """
         before = self.space.norm(w)
-        h, w = self._orthogonal(w)
-        again, w = self._orthogonal(w)
+        h, w = self.orthogonal(w)
+        again, w = self.orthogonal(w)
         after = self.space.norm(w)
         # One transfer, the only time that the step waits for the device.
         numbers = torch.cat([h + again, after[None], before[None]]).double().cpu()
@@ -90,7 +92,7 @@ class Krylov:
         """Append a random direction."""
         return self.add(self.space.random(generator))
 
-    def _orthogonal(self, w: Tensor) -> tuple[Tensor, Tensor]:
+    def orthogonal(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The coefficients of ``w`` on V, and what is left of it."""
         if self.rows.dtype == w.dtype and self.rows.device == w.device:
             h = self.space.inner(self.V, w)
@@ -102,17 +104,33 @@ class Krylov:
             w.sub_(v.to(w) * x)
         return h, w
 
-    def step(self) -> None:
-        """Multiply the first pending vector."""
-        w = self.operator.matvec(self.rows[self.multiplied].to(self.space.device, self.space.dtype))
+    def step(self, newest: bool = False) -> None:
+        """Multiply the first pending vector, or the newest, which follows up a vector just put in before all others.
+
+        Raises:
+            FloatingPointError: the product is not finite.
+        """
+        if newest:
+            self._exchange(self.multiplied, self.count - 1)
+        v = self.rows[self.multiplied].to(self.space.device, self.space.dtype)
         self.products += 1
-        self.add(w, self.couplings[:, self.multiplied])
+        # The product has no name here, so that its memory is free once it is orthogonalized.
+        self.add(self.operator.matvec(v), self.couplings[:, self.multiplied])
+        if not self.couplings[: self.count, self.multiplied].isfinite().all():
+            raise FloatingPointError(f"product {self.products} with {self.operator!r} is not finite.")
         self.multiplied += 1
+
+    def _exchange(self, i: int, j: int) -> None:
+        """Two pending vectors change places."""
+        for table in (self.rows, self.couplings) if i != j else ():
+            kept = table[i].clone()
+            table[i].copy_(table[j])
+            table[j].copy_(kept)
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values, the norms of their residuals, and coefficients (multiplied, multiplied), a column each."""
         values, vectors = eigh(self.T)
-        return values, (self.R @ vectors).pow(2).sum(0).sqrt(), vectors
+        return values, (self.R @ vectors).square().sum(0).sqrt(), vectors
 
     def combined(self, coefficients: Tensor) -> Tensor:
         """Combinations of the multiplied vectors, one a column of ``coefficients``: rows (columns, held)."""
@@ -143,4 +161,4 @@ class Krylov:
 
 def eigh(T: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues, ascending, and vectors of a symmetric matrix."""
-    return torch.linalg.eigh(T)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return cast("tuple[Tensor, Tensor]", torch.linalg.eigh(T))
