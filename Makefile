@@ -66,6 +66,8 @@ test-slow: $(VENV)/.dev-installed
 pictures: $(VENV)/.dev-installed
 	$(BIN)/python scripts/pictures.py docs/pictures
 	$(BIN)/python scripts/monitor_picture.py docs/pictures
+	mkdir -p build && $(BIN)/thalweg verify --only stability -o build/stability.json
+	$(BIN)/python scripts/stability.py build/stability.json docs/pictures/edge-of-stability.svg
 
 clean:
 	rm -rf $(VENV) build site dist

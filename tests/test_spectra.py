@@ -15,7 +15,7 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 
 from thalweg.curvature import Restricted, density, diagonal, eigenpairs, hessian, layer_spectra, trace
-from thalweg.curvature.operators import Hessian
+from thalweg.curvature.hessian import Hessian
 
 
 def network_hessian(seed: int = 0) -> Hessian:

@@ -8,18 +8,21 @@ from typing import cast
 
 from torch import Tensor
 
-from thalweg.curvature import Eigenpairs, eigenpairs, hessian, network_output
+from thalweg.curvature import (
+    Eigenpairs,
+    SharpnessRatio,
+    batch_sharpness,
+    density,
+    eigenpairs,
+    hessian,
+    layer_spectra,
+    network_output,
+    sharpness_ratio,
+)
 from thalweg.curvature.operators import LossOperator
 from thalweg.lab.records import RunConfig
 from thalweg.lab.run import Trainer
 from thalweg.lab.space import Schedule
-from thalweg.lab.spectrum._until_merged import (
-    SharpnessRatio,
-    batch_sharpness,
-    density,
-    layer_spectra,
-    sharpness_ratio,
-)
 from thalweg.lab.spectrum.record import Edge, Portrait, Probe, Recording, Request
 from thalweg.lab.tasks import Batch
 

@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import thalweg
-from thalweg.curvature import hessian
+from thalweg.curvature import SharpnessRatio, hessian, sharpness_ratio
 from thalweg.lab.models import mlp
-from thalweg.lab.spectrum._until_merged import SharpnessRatio, sharpness_ratio
 from thalweg.lab.untyped import untyped
 from thalweg.lab.verify.references import Measurement
 
