@@ -454,6 +454,24 @@ def test_the_matrix_over_a_data_set_is_weighted_by_examples() -> None:
     torch.testing.assert_close(halves.loss, hessian(loss_of(model), model).loss)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_block_is_that_of_the_whole_matrix(dtype: torch.dtype) -> None:
+    model = network().to(dtype)
+    loss = loss_of(model, x.to(dtype))
+    inside = slice(25, 40)  # the last weight, of 3 × 5
+    near = 1e-6 if dtype == torch.float64 else 1e-4
+    operators = [*(make(loss, model) for make in MAKERS), *(hessian(loss, model, way) for way in METHODS[1:])]
+    for A in operators:
+        block = A.restricted(["2.weight"])
+        torch.testing.assert_close(dense(block), dense(A)[inside, inside], rtol=1e-3, atol=near)
+        torch.testing.assert_close(block.gradient, A.gradient[inside])
+        assert block.cost is A.cost
+        assert block.shape == (15, 15)
+    for names in ([], ["1.weight"]):
+        with pytest.raises(ValueError, match=r"must be some of the parameters 0.weight, 0.bias"):
+            operators[0].restricted(names)
+
+
 def test_data_that_cannot_be_gone_through_again() -> None:
     model = network()
 

@@ -142,6 +142,15 @@ class Krylov:
             total.addr_(c[:, j], self.rows[j].to(c))
         return total
 
+    def finished(self, coefficients: Tensor, values: Tensor) -> Tensor:
+        """These Ritz vectors, as rows; the space is given up for them, whose memory they take over."""
+        if self.rows.dtype != self.space.dtype or self.rows.device != self.space.device:
+            return self.combined(coefficients)
+        self.restart(coefficients, values)
+        k = coefficients.shape[1]
+        self.rows.untyped_storage().resize_(k * self.space.held * self.rows.element_size())
+        return self.rows[:k]
+
     def restart(self, coefficients: Tensor, values: Tensor) -> None:
         """Keep only these Ritz vectors, and the pending ones.  Thick restart: Wu & Simon 2000."""
         kept, pending = coefficients.shape[1], self.count - self.multiplied

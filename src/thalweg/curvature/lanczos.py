@@ -126,7 +126,7 @@ def eigenpairs(
     return Eigenpairs(
         eigenvalues=pairs.values,
         residuals=pairs.bounds,
-        eigenvectors=krylov.combined(pairs.coefficients[:, :k]).T,
+        eigenvectors=krylov.finished(pairs.coefficients[:, :k], pairs.values).T,
         products=krylov.products,
         gradient_equivalents=float(operator.cost.gradient_equivalents - before),
         converged=pairs.converged,

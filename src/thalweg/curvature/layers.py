@@ -10,7 +10,7 @@ from torch import Tensor
 
 from thalweg.core.sharding import local
 from thalweg.curvature.lanczos import Eigenpairs, Which, eigenpairs
-from thalweg.curvature.operators import Operator
+from thalweg.curvature.operators import LossOperator, Operator
 from thalweg.curvature.space import Space
 
 Blocks = Mapping[str, Iterable[str]]
@@ -19,10 +19,11 @@ Blocks = Mapping[str, Iterable[str]]
 class Restricted(Operator):
     """``EᵀAE``, with E the embedding of some parameters' vectors among those of all: the diagonal block of A.
 
-    A product costs one of the whole operator, and is counted there.
+    For an operator that cannot restrict itself, as ``hessian(…).restricted(names)``: a product costs one of the whole operator,
+    and is counted there.
 
     Args:
-        operator: A, of a loss.
+        operator: A, over named parameters.
         names: of the parameters, as in ``operator.source.names``.
     """
 
@@ -55,6 +56,13 @@ class Restricted(Operator):
     def _places(self, w: Tensor) -> list[Tensor]:
         """Where in a whole vector the chosen parameters are: views of it."""
         return [part for part, inside in zip(torch.split(w, self.sizes), self.inside, strict=True) if inside]
+
+
+def restricted(operator: Operator, names: Iterable[str]) -> Operator:
+    """The diagonal block of an operator on some parameters."""
+    chosen = tuple(names)
+    require_known(chosen, parameter_names(operator))
+    return operator.restricted(chosen) if isinstance(operator, LossOperator) else Restricted(operator, chosen)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ def layer_spectra(
     Those of a block are never above those of the whole: it is the curvature along this layer alone.
 
     Args:
-        operator: of a loss, over named parameters.
+        operator: over named parameters: of a loss, over batches, preconditioned.
         k: how many of each; all of a block that has no more.
         blocks: the parameters of each block, by its name; None: a block for each module that has parameters of its own.
         which, tol, max_products, seed: as in ``eigenpairs``, for each block.
@@ -110,7 +118,7 @@ def layer_spectra(
         FloatingPointError: a product that is not finite.
     """
     chosen = by_module(parameter_names(operator)) if blocks is None else blocks
-    parts = {name: Restricted(operator, names) for name, names in chosen.items()}
+    parts = {name: restricted(operator, names) for name, names in chosen.items()}
     before = operator.cost.gradient_equivalents
     found = {
         name: eigenpairs(part, min(k, part.space.size), which=which, tol=tol, max_products=max_products, seed=seed)
@@ -140,7 +148,7 @@ def parameter_names(operator: Operator) -> list[str]:
         ]
     source = getattr(operator, "source", None)
     if source is None:
-        raise TypeError(f"{operator!r} is not of a loss over named parameters; only such an operator has blocks.")
+        raise TypeError(f"{operator!r} is not over named parameters; only such an operator has blocks.")
     return list(source.names)
 
 

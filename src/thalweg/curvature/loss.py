@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from typing import Any, cast
 
 import torch
@@ -38,10 +39,12 @@ class Loss:
         require_gradients(self.names, self.params)
         self.quiet = Quiet(self.params, self.module)
         self.recomputes = True  # until a product shows that no module runs again in it
-        seen = unsharded(self.module, self.names) if any(map(is_sharded, self.params)) else self.params
-        self.widens = any(p.dtype in SHORT for p in (*self.params, *seen))
-        self.leaves = self.params if seen is self.params and not self.widens else [wide(p) for p in self.params]
-        self.stand_ins = {} if self.leaves is self.params else dict(zip(seen, self.leaves, strict=True))
+        # What the network computes with.
+        self.seen = unsharded(self.module, self.names) if any(map(is_sharded, self.params)) else self.params
+        self.widens = any(p.dtype in SHORT for p in (*self.params, *self.seen))
+        themselves = self.seen is self.params and not self.widens
+        self.leaves = self.params if themselves else [wide(p) for p in self.params]
+        self.stand_ins = {} if themselves else dict(zip(self.seen, self.leaves, strict=True))
 
     def __call__(self) -> Tensor:
         """The loss, with its graph; within ``evaluating``."""
@@ -57,7 +60,21 @@ class Loss:
 
     def standing_in(self, leaves: Sequence[Tensor]) -> dict[Tensor, Tensor]:
         """What must be in the place of what, for the loss to be a function of other ``leaves``."""
-        return dict(zip(self.stand_ins or self.params, leaves, strict=True))
+        return self.stand_ins | dict(zip(self.seen, leaves, strict=True))
+
+    def restricted(self, names: Iterable[str]) -> tuple[Loss, list[int]]:
+        """The same as a function of some of the parameters, in their order here, and the places of these."""
+        wanted = set(names)
+        if not wanted or not wanted <= set(self.names):
+            raise ValueError(
+                f"restricted: names={sorted(wanted)} must be some of the parameters {', '.join(self.names)}."
+            )
+        places = [i for i, name in enumerate(self.names) if name in wanted]
+        part = copy(self)
+        part.names, part.params, part.leaves, part.seen = (
+            [x[i] for i in places] for x in (self.names, self.params, self.leaves, self.seen)
+        )
+        return part, places
 
     @contextmanager
     def evaluating(self) -> Generator[None]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from copy import copy
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +108,21 @@ class LossOperator(Operator):
         self.cost.products += 1
         with self.source.differentiating():
             return self.space.mean(self.pull(self.source.as_leaves(self.space.gathered(v))))
+
+    def restricted(self, names: Iterable[str]) -> Self:
+        """``EᵀAE``, with E the embedding of some parameters' vectors among those of all: the diagonal block of A.
+
+        It shares graph and cost with the whole, and a product goes back to these parameters only.
+
+        Raises:
+            ValueError: a name that no parameter has, or none.
+        """
+        block = copy(self)
+        block.source, places = self.source.restricted(names)
+        block.slopes = [self.slopes[i] for i in places]
+        block.space = block.source.space()
+        block.gradient = block.space.mean([slope.detach() for slope in block.slopes])
+        return block
 
     @abstractmethod
     def pull(self, v: Sequence[Tensor]) -> list[Tensor]:

@@ -29,6 +29,7 @@ class Preconditioned(Operator):
     def __init__(self, operator: Operator, scale: Tensor) -> None:
         self.operator, self.scale = operator, scale
         self.space, self.cost, self.method = operator.space, operator.cost, operator.method
+        self.source = getattr(operator, "source", None)  # the names of the parameters
 
     def product(self, v: Tensor) -> Tensor:
         """P^-½ A P^-½ v."""
