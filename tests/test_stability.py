@@ -593,6 +593,16 @@ def test_parameters_of_others_and_a_p_of_zero_are_errors() -> None:
         preconditioned(before, optimizer)
 
 
+def test_parameters_that_never_had_a_gradient_stay_where_they_are() -> None:
+    x, unused = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
+    optimizer = thalweg.Adam([x, unused])
+    x.grad = torch.ones(2)
+    optimizer.step()
+    both = sharpness_ratio(hessian(lambda: x.pow(4).sum(), [x, unused]), optimizer, tol=1e-8)
+    alone = sharpness_ratio(hessian(lambda: x.pow(4).sum(), [x]), optimizer, tol=1e-8)
+    assert both.ratio == pytest.approx(alone.ratio)
+
+
 # Mini-batches.
 
 

@@ -40,8 +40,8 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer) -> Prec
     """``P^-½ A P^-½``, P what the optimizer divides its steps by: √v̂ + ε for Adam, 1 for SGD.
 
     It has the eigenvalues of P⁻¹A, which ``stability_threshold`` is about.  P is that of the state as it is now; once a step
-    is made, ask anew.  Parameters are matched by identity.  As for thresholds, clipping and the bounds inside MARS,
-    DOPE and ExMachina count as not reached, and ``cautious`` as off.
+    is made, ask anew.  Parameters are matched by identity; those that never had a gradient stay where they are, P = ∞.  As for
+    thresholds, clipping and the bounds inside MARS, DOPE and ExMachina count as not reached, and ``cautious`` as off.
 
     Args:
         operator: A, symmetric: ``hessian(loss_fn, model)``, or any other over parameters of the optimizer.
@@ -49,15 +49,16 @@ def preconditioned(operator: Operator, optimizer: torch.optim.Optimizer) -> Prec
 
     Raises:
         ValueError: an optimizer whose rule is not known; one whose P cannot be read from its state; a parameter that the
-            optimizer does not have, or that has made no step; a P that is not positive.
+            optimizer does not have; no step made so far; a P that is not positive.
     """
     owner = {p: one for one in followed(optimizer) for p in one.params}
-    P = [diagonal(owner.get(p), p, i, operator.space.dtype) for i, p in enumerate(operator.space.like)]
+    begun = any("step" in one.state.get(p, {}) for p, one in owner.items())
+    P = [diagonal(owner.get(p), p, i, operator.space.dtype, begun) for i, p in enumerate(operator.space.like)]
     return Preconditioned(operator, joined(P).to(operator.space.device).rsqrt())
 
 
-def diagonal(one: Followed | None, p: Tensor, i: int, dtype: torch.dtype) -> Tensor:
-    """P for one parameter, as far as this process holds it."""
+def diagonal(one: Followed | None, p: Tensor, i: int, dtype: torch.dtype, begun: bool) -> Tensor:
+    """P for one parameter, as far as this process holds it; ``begun``: others have made steps."""
     called = f"parameter {i} of the operator, shape {tuple(p.shape)}"
     if one is None:
         raise ValueError(f"optimizer does not have {called}; restrict the operator to parameters that it steps.")
@@ -65,6 +66,8 @@ def diagonal(one: Followed | None, p: Tensor, i: int, dtype: torch.dtype) -> Ten
     rule, kept = one.rule, one.state.get(p, {})
     assert rule is not None
     if rule.metric and "step" not in kept:
+        if begun:
+            return torch.full_like(local(p), torch.inf, dtype=dtype, requires_grad=False)
         raise ValueError(
             f"{one.name}: {called}, has made no step, so there is no P yet; call optimizer.step() with its gradient first."
         )
