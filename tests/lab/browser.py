@@ -99,6 +99,18 @@ class Page:
 
 
 @contextmanager
+def opened(file: Path, profile: Path) -> Generator[Page]:
+    """A page on the desktop in light colours, that must end without an error or a request."""
+    with browser(profile) as page:
+        page.size(1280, 900)
+        page.scheme("light")
+        page.open(file)
+        yield page
+        assert page.errors == []
+        assert all(address.startswith(("file:", "data:", "blob:")) for address in page.requests)
+
+
+@contextmanager
 def browser(profile: Path) -> Generator[Page]:
     """Start Chromium with a profile folder and attach to one empty page."""
     assert CHROMIUM is not None

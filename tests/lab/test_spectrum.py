@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from browser import CHROMIUM, Page, browser
+from browser import CHROMIUM, Page, opened
 from commands import Command, start
 from oracle import largest
 
@@ -193,13 +193,8 @@ def test_the_page_holds_plotly_once_and_asks_for_nothing(folder: Path) -> None:
 def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on PATH")
-    with browser(tmp_path_factory.mktemp("profile")) as opened:
-        opened.size(1280, 900)
-        opened.scheme("light")
-        opened.open(folder / "page.html")
-        yield opened
-        assert opened.errors == []
-        assert all(address.startswith(("file:", "data:", "blob:")) for address in opened.requests)
+    with opened(folder / "page.html", tmp_path_factory.mktemp("profile")) as shown:
+        yield shown
 
 
 def test_every_figure_is_drawn_and_has_its_data(page: Page) -> None:

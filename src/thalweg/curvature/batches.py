@@ -53,7 +53,7 @@ class OverBatches(Operator):
             )
         self.operator_of, self.batches, self.examples = operator_of, batches, examples or length
         self.cost = Cost()
-        self.start = RandomNumbers(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ())
+        self.start = RandomNumbers.everywhere()
         self.count, self.loss, self.gradient = 0, torch.zeros(()), torch.zeros(())
         for n, A in self._operators():
             self.source, self.space = A.source, A.space

@@ -22,9 +22,8 @@ from thalweg.curvature.lanczos import Eigenpairs, eigenpairs
 from thalweg.curvature.operators import LossFunction, LossOperator
 from thalweg.curvature.sharpness import sharpness_ratio
 
-COLD = (
-    5  # one probe in so many starts from a random vector: a warm start can miss an eigenvalue that has risen meanwhile
-)
+COLD = 5
+"""One probe in so many starts from a random vector: a warm start can miss an eigenvalue that has risen meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,11 +226,11 @@ class CurvatureMonitor:
             "thresholds": found.thresholds,
         }
 
-    def start(self, before: Eigenpairs | None, H: LossOperator) -> Tensor | None:
+    def start(self, before: Eigenpairs | None, H: LossOperator) -> Eigenpairs | None:
         """Where to look first: near what the last probe found, if this is not to be a cold one."""
         if before is None or len(self.history) % COLD == 0 or len(before.eigenvectors) != H.space.held:
             return None
-        return before.eigenvectors.sum(1)
+        return before
 
     def noted(self, error: Exception) -> str:
         """What went wrong, in a line; the first time, with a warning."""

@@ -110,6 +110,11 @@ class RandomNumbers:
         self.python = random.getstate()
         self.numpy = sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
 
+    @classmethod
+    def everywhere(cls) -> RandomNumbers:
+        """Of all devices in use."""
+        return cls(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ())
+
     def restore(self) -> None:
         """Put it back."""
         torch.set_rng_state(self.cpu)

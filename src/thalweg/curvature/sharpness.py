@@ -52,7 +52,7 @@ def sharpness_ratio(
     *,
     tol: float = 1e-2,
     max_products: int | None = None,
-    start: SharpnessRatio | Tensor | None = None,
+    start: SharpnessRatio | Eigenpairs | Tensor | None = None,
     seed: int = 0,
 ) -> SharpnessRatio:
     """λ1(P⁻¹A) over the stability threshold: ``λ1(S^-½ P^-½ A P^-½ S^-½)``, S the threshold of each parameter.
@@ -65,7 +65,7 @@ def sharpness_ratio(
         optimizer: as for ``preconditioned``, after a step.
         k: how many eigenvalues ``pairs`` has; the ratio is the largest's.
         tol: relative residual at which it stops, as in ``eigenpairs``; so are ``max_products`` and ``seed``.
-        start: the last result, or a vector (n,), to start near.
+        start: the last result, its pairs, or a vector (n,), to start near.
 
     Raises:
         ValueError: as ``preconditioned`` and ``eigenpairs``.

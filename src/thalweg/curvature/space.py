@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thalweg.core.sharding import is_sharded, local, over_processes, placement, spread
+from thalweg.core.sharding import local, over_processes, placement, spread
 
 
 def joined(tensors: Iterable[Tensor]) -> Tensor:
@@ -121,8 +121,3 @@ class Space:
 
         dist.all_reduce(x, group=self.group)
         return x.div_(dist.get_world_size(self.group))
-
-
-def is_spread(params: Iterable[Tensor]) -> bool:
-    """Whether any of the parameters is sharded."""
-    return any(is_sharded(p) for p in params)

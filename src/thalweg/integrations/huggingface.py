@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any, cast
 
-import torch
 from accelerate.utils import send_to_device  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainerCallback
 
+from thalweg.curvature.followed import unwrapped
 from thalweg.curvature.logs import numbers
 from thalweg.curvature.monitor import CurvatureMonitor, CurvatureRecord
 from thalweg.curvature.quiet import RandomNumbers
@@ -55,8 +55,7 @@ class CurvatureCallback(TrainerCallback):
         def loss_fn() -> Tensor:
             return self.trainer.compute_loss(self.trainer.model_wrapped, dict(inputs))
 
-        optimizer = getattr(kwargs["optimizer"], "optimizer", kwargs["optimizer"])  # Accelerate wraps it
-        self.monitor = CurvatureMonitor(kwargs["model"], optimizer, loss_fn, **self.options)
+        self.monitor = CurvatureMonitor(kwargs["model"], unwrapped(kwargs["optimizer"]), loss_fn, **self.options)
         self.monitor.logs.append(self.log)
         self.monitor.cadence.begin(state.global_step)
         if STATE in state.stateful_callbacks:
@@ -81,8 +80,7 @@ def first_batch(loader: Any, size: int) -> Any:
         raise ValueError(
             "CurvatureCallback: the training set cannot be read by index; pass batch=, inputs to probe the loss with."
         )
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    before = RandomNumbers(devices)
+    before = RandomNumbers.everywhere()
     try:
         return loader.collate_fn([data[i] for i in islice(range(len(data)), size)])
     finally:

@@ -12,13 +12,13 @@ from thalweg.lab.untyped import untyped
 
 
 def write_page(path: Path, meant: str, package: str, **values: Any) -> Path:
-    """Fill template.html of a package of the lab, plotly's script inside it, once; return the path.
+    """Fill template.html of a package of the lab, which extends page.html, plotly's script inside it, once; return the path.
 
     Args:
         path: the file, which is there whole or not at all.
         meant: what the user called it, for the error.
         package: whose template.
-        values: what the template takes.
+        values: what the template takes: ``view``, ``data`` for its script.
 
     Raises:
         UserError: the file cannot be written.

@@ -17,4 +17,4 @@ def write_report(analysis: Analysis) -> Path:
         UserError: the file cannot be written.
     """
     path = analysis.store.folder / "report.html"
-    return write_page(path, f"STUDY {analysis.store.folder}", "report", view=view(analysis), figures=figures(analysis))
+    return write_page(path, f"STUDY {analysis.store.folder}", "report", view=view(analysis), data=figures(analysis))
