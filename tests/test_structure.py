@@ -25,6 +25,7 @@ FLOORS = {
     "convert": 4,
     "mixed": 4,
     "routing": 4,
+    "control": 4,
     "preflight": 5,
     "__init__": 6,
     "conformance": 7,

@@ -2,6 +2,7 @@
 
 from thalweg._version import __version__
 from thalweg.batchnorm import update_bn
+from thalweg.control import CDAT, DCAO, Edge, Exponential, HiDLR
 from thalweg.convert import convert
 from thalweg.core.options import Options
 from thalweg.curvature.monitor import CurvatureMonitor
@@ -25,6 +26,8 @@ from thalweg.rules.schedule_free import AdamWScheduleFree, SGDScheduleFree
 from thalweg.rules.sgd import SGD
 
 __all__ = [
+    "CDAT",
+    "DCAO",
     "DOPE",
     "LBFGS",
     "MARS",
@@ -36,8 +39,11 @@ __all__ = [
     "AdamW",
     "AdamWScheduleFree",
     "CurvatureMonitor",
+    "Edge",
     "ExMachina",
+    "Exponential",
     "Finding",
+    "HiDLR",
     "Mixed",
     "Muon",
     "NAdam",

@@ -1,0 +1,104 @@
+"""CDAT: at every step the learning rate at which the loss along the step is lowest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from thalweg.control.decision import Decision
+from thalweg.control.probe import NOTHING, Form, Probe, quotient
+from thalweg.core.allowed import Choice, Range, fraction, nonnegative
+
+
+@dataclass(frozen=True, kw_only=True)
+class CDAT:
+    """``η = σ max(−gᵀu, 0)/(|uᵀHu| + ε)``, u the base's update per unit of learning rate.  arXiv:2407.06183
+
+    It has no memory but its averages, and no bound but the learning rate asked for: there lr=inf would be the paper's; here
+    it is a ceiling as in every policy.
+
+    Attributes:
+        sigma: σ; 2 is the edge of stability, 1 the greedy choice.
+        eps: ε.
+        average: weight of the past in numerator and denominator; 0 is without, for full batches.
+        every: steps from one look to the next.
+        form: as in ``Edge``.
+    """
+
+    sigma: float = 1.0
+    eps: float = 1e-12
+    average: float = 0.0
+    every: int = 1
+    form: Form = "product"
+
+    def __post_init__(self) -> None:
+        Range(1e-12).check("CDAT: sigma", self.sigma)
+        nonnegative.check("CDAT: eps", self.eps)
+        fraction.check("CDAT: average", self.average)
+        Range(1, whole=True).check("CDAT: every", self.every)
+        Choice(get_args(Form)).check("CDAT: form", self.form)
+
+    def begin(self) -> CDATPolicy:
+        """The policy of one run."""
+        return CDATPolicy(self)
+
+
+@dataclass
+class Quotient:
+    """Averages of numerator and denominator, the learning rate they make, and the step of the next look."""
+
+    slope: float = 0.0
+    curvature: float = 0.0
+    lr: float = math.inf
+    next: int = 0
+
+
+class CDATPolicy:
+    """One run under ``CDAT``."""
+
+    def __init__(self, cdat: CDAT) -> None:
+        self.cdat, self.held = cdat, Quotient()
+
+    @property
+    def next_probe(self) -> int:
+        """The step at which it measures next."""
+        return self.held.next
+
+    def decide(self, step: int, asked: float, probe: Probe | None) -> Decision:
+        """The quotient; a measurement that fails leaves it as it was."""
+        held, cdat, note, seen = self.held, self.cdat, "", NOTHING
+        if probe is not None:
+            held.next = step + cdat.every
+            h = min(asked, held.lr) or asked
+            seen = probe.along(probe.update(h), h, cdat.form)
+            if seen.finite:
+                a = cdat.average
+                held.slope = a * held.slope + (1 - a) * max(seen.slope, 0.0)
+                held.curvature = a * held.curvature + (1 - a) * abs(seen.curvature)
+                held.lr = cdat.sigma * quotient(held.slope, held.curvature + cdat.eps)
+            else:
+                note = "the loss along the step is not finite; the last values stay"
+        used = min(asked, held.lr)
+        return Decision(
+            step=step,
+            asked=asked,
+            used=used,
+            active="schedule" if used == asked else "direction",
+            bounds={"direction": held.lr},
+            factors={} if used == asked else {"lr": used / asked},
+            cost=float(probe.cost.gradient_equivalents) if probe else 0.0,
+            loss=seen.loss,
+            slope=seen.slope,
+            curvature=seen.curvature,
+            note=note,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Numbers."""
+        return dict(vars(self.held))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.held = Quotient(**state)

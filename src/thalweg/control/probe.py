@@ -1,0 +1,156 @@
+"""What can be measured before a step: the loss along the step, and the largest eigenvalues of its Hessian."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from thalweg.core.sharding import local
+from thalweg.curvature.build import hessian
+from thalweg.curvature.cost import Cost
+from thalweg.curvature.hessian import Hessian
+from thalweg.curvature.lanczos import Eigenpairs, Which, eigenpairs
+from thalweg.curvature.loss import Loss
+from thalweg.curvature.operators import LossFunction
+from thalweg.curvature.preconditioner import Preconditioned, per_parameter
+from thalweg.curvature.space import joined
+
+Form = Literal["values", "product"]
+
+
+@dataclass(frozen=True)
+class Along:
+    """The loss along the base's update u, to second order: ``L(w + hu) ≈ L − h·slope + ½h²·curvature``.
+
+    Attributes:
+        loss: L at the parameters.
+        slope: −gᵀu.
+        curvature: uᵀHu.
+    """
+
+    loss: float
+    slope: float
+    curvature: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether all three are."""
+        return all(map(math.isfinite, (self.loss, self.slope, self.curvature)))
+
+    @property
+    def lowest(self) -> float:
+        """``max(−gᵀu, 0)/|uᵀHu|``: where curvature is positive, the learning rate at which the loss along u is lowest."""
+        return quotient(max(self.slope, 0.0), abs(self.curvature))
+
+
+NOTHING = Along(math.nan, math.nan, math.nan)
+"""Where nothing was measured."""
+
+
+def quotient(a: float, b: float) -> float:
+    """a/b; infinite where b is 0, whatever a: nothing then bounds the step."""
+    return a / b if b else math.inf
+
+
+class Probe:
+    """Measurements with one batch at the parameters as they are.  Nothing of model or optimizer changes by them.
+
+    Under DistributedDataParallel all numbers are of the mean over the processes.
+
+    Args:
+        named: the parameters that require gradients, with names.
+        groups: the number of each one's parameter group.
+        rates: the learning rate of each as asked for; the largest is the reference.
+        loss_fn: returns the loss of the batch whose gradient the parameters hold.
+        move: what the optimizer would add to these parameters, its hyperparameters multiplied by factors.
+    """
+
+    def __init__(
+        self,
+        named: Sequence[tuple[str, Tensor]],
+        groups: Sequence[int],
+        rates: Sequence[float],
+        loss_fn: LossFunction,
+        move: Callable[[Mapping[str, float | tuple[float, ...]]], list[Tensor]],
+    ) -> None:
+        self.named, self.groups, self.rates, self.loss_fn, self.move = named, groups, rates, loss_fn, move
+        self.values = 0
+        self.operators: list[Hessian] = []
+
+    @property
+    def cost(self) -> Cost:
+        """Of all measurements so far."""
+        costs = [Cost(values=self.values), *(H.cost for H in self.operators)]
+        return Cost(*(sum(getattr(c, n) for c in costs) for n in ("values", "gradients", "products")))
+
+    @cached_property
+    def source(self) -> Loss:
+        """The loss as a function of the parameters."""
+        return Loss(self.loss_fn, self.named)
+
+    @cached_property
+    def operator(self) -> Hessian:
+        """The Hessian."""
+        self.operators.append(hessian(self.loss_fn, self.named))
+        return self.operators[0]
+
+    def update(self, lr: float) -> list[Tensor]:
+        """u, what the optimizer would add per unit of reference learning rate, at this one; most rules are linear in it."""
+        return [change / lr for change in self.move({"lr": lr / max(self.rates)})]
+
+    def along(self, u: Sequence[Tensor], h: float, form: Form) -> Along:
+        """The loss along u, seen at steps of h: by ``"values"`` at 0 and ±h, or at h → 0 by the gradient and a product."""
+        return self.by_values(u, h) if form == "values" else self.by_product(u)
+
+    def by_values(self, u: Sequence[Tensor], h: float) -> Along:
+        """``(L₋ − L₊)/2h`` and ``(L₊ + L₋ − 2L)/h²``: exact for a quadratic; else what a step of h meets, kinks included."""
+        here, ahead, back = self.here, self.value(u, h), self.value(u, -h)
+        return Along(here, (back - ahead) / (2 * h), (ahead + back - 2 * here) / h**2)
+
+    def by_product(self, u: Sequence[Tensor]) -> Along:
+        """By one product with the Hessian."""
+        H = self.operator
+        v = joined(local(x).to(H.space.dtype) for x in u)
+        slope, curvature = H.space.inner(torch.stack([-H.gradient, H.matvec(v)]), v)
+        return Along(H.loss.item(), slope.item(), curvature.item())
+
+    @cached_property
+    def here(self) -> float:
+        """The loss."""
+        if self.operators:
+            return self.operators[0].loss.item()
+        return self.evaluated(self.source.stand_ins)
+
+    def foretold(self, u: Sequence[Tensor]) -> float:
+        """−gᵀu, of the gradients that the parameters hold."""
+        pairs = [(p.grad, x) for (_, p), x in zip(self.named, u, strict=True)]
+        along = [torch.zeros_like(local(x)) if g is None else local(g) * local(x) for g, x in pairs]
+        space = self.source.space()
+        v = joined(part.to(space.dtype) for part in along)
+        return -space.inner(v[None], torch.ones_like(v)).item()
+
+    def value(self, u: Sequence[Tensor], h: float) -> float:
+        """L(w + hu)."""
+        pairs = zip(self.source.leaves, u, strict=True)
+        moved = [(leaf + h * x.to(leaf.dtype)).detach() for leaf, x in pairs]
+        return self.evaluated(self.source.standing_in(moved))
+
+    def evaluated(self, stand_ins: Mapping[Tensor, Tensor]) -> float:
+        """The loss with other tensors in the place of parameters."""
+        self.values += 1
+        with self.source.evaluating(), torch.no_grad():
+            loss = self.source.at(stand_ins)
+        return self.source.space().mean_number(loss.double()).item()
+
+    def spectrum(self, k: int, which: Which, tol: float, seed: int) -> Eigenpairs:
+        """The k extreme eigenvalues of L^½ H L^½, L the parameters' learning rates over the largest; of H if all are equal."""
+        H, most = self.operator, max(self.rates)
+        weights = [(rate / most) ** 0.5 for rate in self.rates]
+        A = H if all(w == 1 for w in weights) else Preconditioned(H, per_parameter(H, weights))
+        return eigenpairs(A, k, which=which, tol=tol, seed=seed, confirm=k > 1)

@@ -1,0 +1,174 @@
+"""An optimizer whose hyperparameters are decided anew for each step, from what is measured before it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from thalweg.control.decision import Decision, Factor, Policy
+from thalweg.control.probe import Probe
+from thalweg.control.rehearsal import rehearsed
+from thalweg.core.names import describe
+from thalweg.curvature.cost import Cost, CountsCost
+from thalweg.curvature.operators import LossFunction
+
+
+class Steered(Optimizer):
+    """A base optimizer under a policy.
+
+    It shares ``param_groups`` and ``state`` with its base: schedulers, gradient scalers and ``zero_grad`` find what they
+    look for.  Register hooks here rather than on the base, which at a measurement also makes a step that is taken back.
+    What only the base has, as ``eval()`` of averaging ones, is called on ``optimizer.base``.
+
+    Args:
+        base: an optimizer, thalweg's or torch's, that steps from the gradients in ``p.grad``.
+        settings: the constants of the policy; a saved state is for these alone.
+        policy: what decides.
+
+    Attributes:
+        base: the optimizer underneath.
+        steps: how many were made.
+        history: a ``Decision`` for each step of this run.
+        used: ``Cost`` of the last step's measurements, without the gradient of the batch.
+    """
+
+    def __init__(self, base: Optimizer, settings: object, policy: Policy) -> None:
+        if isinstance(base, CountsCost):
+            raise TypeError(
+                f"{type(self).__name__}: base={type(base).__name__} evaluates the loss itself; take one that steps from the"
+                " gradients in p.grad."
+            )
+        self.base, self.settings, self.policy = base, settings, policy
+        super().__init__(base.param_groups, base.defaults)
+        self.history: list[Decision] = []
+        self.used, self.steps, self.warned = Cost(), 0, False
+        self.share()
+
+    def share(self) -> None:
+        """Groups, state and defaults are the base's own, which replaces them when a checkpoint is loaded."""
+        self.param_groups, self.state, self.defaults = self.base.param_groups, self.base.state, self.base.defaults
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters to the base."""
+        if not any(param_group is group for group in self.base.param_groups):
+            self.base.add_param_group(param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As the base does."""
+        self.base.zero_grad(set_to_none)
+
+    @torch.no_grad()
+    # The loss function takes the place of torch's closure.
+    def step(self, loss_fn: LossFunction | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One step of the base, from the gradients in ``p.grad``, at the learning rate decided for it.
+
+        Args:
+            loss_fn: returns the loss of the batch that these gradients are of, with its graph, without calling backward.
+                Needed where a measurement is due; the first step is one.
+
+        Raises:
+            TypeError: a measurement is due and there is no loss function; nothing has changed then, and the base has made no
+                step.
+        """
+        self.used, probe, asked = Cost(), None, largest(self.param_groups)
+        if asked and self.steps >= self.policy.next_probe:
+            if loss_fn is None:
+                raise TypeError(
+                    f"{type(self).__name__}: step {self.steps} measures curvature: call step(loss_fn), where loss_fn() returns"
+                    " the loss of this batch without backward.  Passed at every step, it is called only when needed;"
+                    " optimizer.next_probe is the next step that needs it."
+                )
+            probe = self.probe(loss_fn)
+        if asked:
+            decision = self.policy.decide(self.steps, asked, probe)
+        else:
+            decision = Decision(step=self.steps, asked=0.0, used=0.0, active="schedule", factors={})
+        with scaled(self.param_groups, decision.factors):
+            self.base.step()
+        if probe is not None:
+            self.used = probe.cost
+        self.history.append(decision)
+        if decision.note and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"{type(self).__name__}: measuring before step {self.steps}: {decision.note}.  Further notes are in"
+                " optimizer.history alone.",
+                stacklevel=2,
+            )
+        self.steps += 1
+
+    @property
+    def next_probe(self) -> int:
+        """The next step, counted from 0, that measures and needs a loss function; now, if it is not above ``steps``."""
+        return max(self.policy.next_probe, self.steps)
+
+    def probe(self, loss_fn: LossFunction) -> Probe:
+        """The measurements of a step."""
+        places = [(i, j) for i, group in enumerate(self.param_groups) for j in range(len(group["params"]))]
+        places = [(i, j) for i, j in places if self.param_groups[i]["params"][j].requires_grad]
+        params: list[Tensor] = [self.param_groups[i]["params"][j] for i, j in places]
+        names = [describe(self.param_groups, i, j) for i, j in places]
+        rates = [float(self.param_groups[i]["lr"]) for i, _ in places]
+
+        def move(factors: Mapping[str, Factor]) -> list[Tensor]:
+            with scaled(self.param_groups, factors):
+                return rehearsed(self.base, params)
+
+        return Probe(list(zip(names, params, strict=True)), [i for i, _ in places], rates, loss_fn, move)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's, and under ``"control"`` what decides the steps to come: numbers.  ``history`` is not in it."""
+        control = {"policy": type(self.settings).__name__, "steps": self.steps, "held": self.policy.state_dict()}
+        return self.base.state_dict() | {"control": control}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue bit for bit where a run was saved.
+
+        Raises:
+            ValueError: a state dict of another policy, or of the base alone; nothing has changed then.
+        """
+        control, mine = state_dict.get("control"), type(self.settings).__name__
+        if control is None:
+            raise ValueError(
+                f"{type(self).__name__}: the state dict has no 'control'; to go on from a run of the base alone, load it into"
+                " optimizer.base."
+            )
+        if control["policy"] != mine:
+            raise ValueError(
+                f"{type(self).__name__}: the state dict is of policy {control['policy']}; this one's is {mine}."
+            )
+        self.base.load_state_dict({n: v for n, v in state_dict.items() if n != "control"})
+        self.share()
+        self.policy.load_state_dict(control["held"])
+        self.steps = control["steps"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles."""
+        own = ("base", "settings", "policy", "history", "used", "steps", "warned")
+        return super().__getstate__() | {name: getattr(self, name) for name in own}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def largest(groups: list[dict[str, Any]]) -> float:
+    """The largest learning rate."""
+    return max((float(group["lr"]) for group in groups), default=math.nan)
+
+
+@contextmanager
+def scaled(groups: list[dict[str, Any]], factors: Mapping[str, Factor]) -> Generator[None]:
+    """Within it, hyperparameters are multiplied by factors, one for all groups or one each; then they are what they were."""
+    were = [{name: group[name] for name in factors} for group in groups]
+    try:
+        for i, group in enumerate(groups):
+            own = {name: f[i] if isinstance(f, tuple) else f for name, f in factors.items()}
+            group.update({name: group[name] * f for name, f in own.items()})
+        yield
+    finally:
+        for group, values in zip(groups, were, strict=True):
+            group.update(values)
