@@ -1,4 +1,4 @@
-"""One line a public optimizer."""
+"""One line a public optimizer, and one for each that steers another."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from thalweg.control import DCAO, HiDLR, Steered
 from thalweg.rules.adadelta import Adadelta
 from thalweg.rules.adagrad import Adagrad
 from thalweg.rules.adam import Adam, AdamW
@@ -42,10 +43,13 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "newton_cg": NewtonCG,
 }
 
+STEERING: dict[str, type[Steered]] = {"dcao": DCAO, "hidlr": HiDLR}
+"""Over SGD with momentum if ``create`` makes them; over any optimizer by ``base=``."""
+
 
 def list_optimizers() -> list[str]:
     """The names ``create`` takes, in the order of the registry."""
-    return list(OPTIMIZERS)
+    return [*OPTIMIZERS, *STEERING]
 
 
 def create(name: str, params: ParamsT, **kwargs: Any) -> Optimizer:
@@ -54,8 +58,9 @@ def create(name: str, params: ParamsT, **kwargs: Any) -> Optimizer:
     Raises:
         ValueError: an unknown name; the message suggests the nearest.
     """
-    if name not in OPTIMIZERS:
-        near = difflib.get_close_matches(str(name).lower(), OPTIMIZERS, n=1)
+    known: dict[str, type[Optimizer]] = {**OPTIMIZERS, **STEERING}
+    if name not in known:
+        near = difflib.get_close_matches(str(name).lower(), known, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown optimizer {name!r}. {hint}Known are {', '.join(OPTIMIZERS)}.")
-    return OPTIMIZERS[name](params, **kwargs)
+        raise ValueError(f"unknown optimizer {name!r}. {hint}Known are {', '.join(known)}.")
+    return known[name](params, **kwargs)

@@ -11,7 +11,8 @@ from sklearn.metrics import accuracy_score
 from thalweg.lab.errors import UserError
 from thalweg.lab.models import GPT
 from thalweg.lab.tasks import TASKS, load_task
-from thalweg.lab.tasks.digits import accuracy, digits, squared_error
+from thalweg.lab.tasks.digits import digits, squared_error
+from thalweg.lab.tasks.task import accuracy
 
 tasks = pytest.mark.parametrize("name", TASKS)
 

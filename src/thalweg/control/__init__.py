@@ -6,5 +6,6 @@ from thalweg.control.decision import Decision
 from thalweg.control.edge import Edge
 from thalweg.control.exponential import Exponential
 from thalweg.control.hidlr import HiDLR
+from thalweg.control.steered import Steered
 
-__all__ = ["CDAT", "DCAO", "Decision", "Edge", "Exponential", "HiDLR"]
+__all__ = ["CDAT", "DCAO", "Decision", "Edge", "Exponential", "HiDLR", "Steered"]

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 from thalweg.control.decision import Decision, GroupReading
 from thalweg.control.probe import Probe, quotient
@@ -17,6 +18,7 @@ from thalweg.control.steered import Steered
 from thalweg.core.allowed import Choice, Maybe, Range, fraction
 from thalweg.core.sharding import local
 from thalweg.curvature.space import joined
+from thalweg.rules.sgd import SGD
 
 Shape = Literal["values", "products", "full"]
 
@@ -59,7 +61,10 @@ class HiDLR(Steered):
     As for ``DCAO``, call ``step(loss_fn)`` after ``loss.backward()``.
 
     Args:
-        base: an optimizer, thalweg's or torch's.
+        base: an optimizer, thalweg's or torch's; or parameters, for ``thalweg.SGD`` with the next three.
+        lr: the learning rate to begin with.
+        momentum: μ of SGD.
+        weight_decay: λ of SGD.
         form, every, average, factor: see ``Groupwise``.
 
     Attributes: see ``Steered``; ``history[…].groups`` has what was measured of each group, the PPI among it.
@@ -69,14 +74,19 @@ class HiDLR(Steered):
 
     def __init__(
         self,
-        base: Optimizer,
+        base: Optimizer | ParamsT,
+        lr: float | Tensor = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        *,
         form: Shape = "values",
         every: int | None = None,
         average: float = 0.9,
         factor: float = 2.0,
     ) -> None:
         chosen = Groupwise(form=form, every=every, average=average, factor=factor)
-        super().__init__(base, chosen, GroupwisePolicy(chosen, base))
+        under = base if isinstance(base, Optimizer) else SGD(base, lr, momentum, weight_decay=weight_decay)
+        super().__init__(under, chosen, GroupwisePolicy(chosen, under))
 
 
 @dataclass

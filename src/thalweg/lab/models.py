@@ -34,6 +34,16 @@ def cnn(classes: int) -> nn.Sequential:
     )
 
 
+def signal_cnn(length: int, classes: int, channels: int = 25) -> nn.Sequential:
+    """Build a three-layer convolutional classifier of (B, length) signals, that of MNIST-1D's authors.  arXiv:2011.14439"""
+    sizes = [5, 3, 3]
+    layers: list[nn.Module] = [nn.Unflatten(1, (1, length))]
+    for inputs, size in zip([1, channels, channels], sizes, strict=True):
+        layers += [nn.Conv1d(inputs, channels, size, stride=2, padding=1), nn.ReLU()]
+        length = (length + 2 - size) // 2 + 1
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(length * channels, classes))
+
+
 def deep_autoencoder(widths: list[int]) -> nn.Sequential:
     """Build a mirrored sigmoid autoencoder, hard to train because the gradient fades layer by layer.
 

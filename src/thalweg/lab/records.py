@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from thalweg.lab.space import Frozen, Schedule, Value
+from thalweg.lab.space import Frozen, Schedule, Steering, Value
 
 Phase = Literal["tuning", "final"]
 State = Literal["ok", "diverged", "crashed", "timeout", "out of memory"]
@@ -17,6 +17,7 @@ class RunConfig(Frozen):
     optimizer: str
     rule: str
     rest: str | None = None
+    steering: Steering | None = None
     phase: Phase
     trial: int
     seed: int
@@ -45,6 +46,7 @@ class CurvePoint(Frozen):
     seconds: float
     """CPU seconds of training so far, evaluation excluded."""
     lr: float
+    """Of the last step, of the first parameter group: what a controller made of it, if there is one."""
     train_loss: float | None
     """Mean minibatch loss since the point before; null at step 0."""
     validation_loss: float | None

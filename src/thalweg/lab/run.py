@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 import thalweg
+from thalweg.control import Steered
 from thalweg.core.optimizer import Optimizer
 from thalweg.curvature import CountsCost, network_output
 from thalweg.lab.environment import environment
 from thalweg.lab.records import CurvePoint, Result, RunConfig, State
 from thalweg.lab.store import RunFolder
 from thalweg.lab.tasks import Batch, Task, load_task
+from thalweg.registry import STEERING
 
 
 class Trainer:
@@ -61,7 +63,11 @@ class Trainer:
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
             group["lr"] = lr * factor
         self.batch = next(self.batches)
-        if isinstance(self.optimizer, CountsCost):
+        if isinstance(self.optimizer, Steered):
+            loss = self().item()
+            self.optimizer.step(self.loss)
+            self.charged += self.optimizer.used.gradient_equivalents
+        elif isinstance(self.optimizer, CountsCost):
             loss = cast(Any, self.optimizer).step(self.loss).item()
             self.charged += self.optimizer.used.gradient_equivalents
         else:
@@ -73,8 +79,18 @@ class Trainer:
 
     def evaluate(self, batch: Batch) -> tuple[float, float]:
         """Return loss and metric on a held-out batch, of the averaged weights if the optimizer keeps an average."""
-        with self.optimizer.evaluation() if isinstance(self.optimizer, Optimizer) else nullcontext():
+        plain = self.optimizer.base if isinstance(self.optimizer, Steered) else self.optimizer
+        with plain.evaluation() if isinstance(plain, Optimizer) else nullcontext():
             return evaluate(self.task, self.model, batch)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step, of the first parameter group."""
+        asked = float(self.optimizer.param_groups[0]["lr"])
+        if not isinstance(self.optimizer, Steered) or not self.optimizer.history:
+            return asked
+        factor = self.optimizer.history[-1].factors.get("lr", 1.0)
+        return asked * (factor[0] if isinstance(factor, tuple) else factor)
 
     def point(self) -> CurvePoint:
         """Measure where training stands."""
@@ -85,7 +101,7 @@ class Trainer:
             step=self.steps,
             charged=number(self.charged),
             seconds=round(self.seconds, 6),
-            lr=float(self.optimizer.param_groups[0]["lr"]),
+            lr=self.lr,
             train_loss=finite(train_loss),
             validation_loss=finite(loss),
             validation=finite(value),
@@ -111,7 +127,15 @@ class Trainer:
 
 
 def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Make the optimizer of a run; a rule of matrices shares its learning rate and decay with that of the rest."""
+    """Make the optimizer of a run, and what steers it."""
+    plain = _plain(config, model)
+    if config.steering is None:
+        return plain
+    return STEERING[config.steering.by](base=plain, **cast(Any, config.steering.options))
+
+
+def _plain(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimizer itself; a rule of matrices shares its learning rate and decay with that of the rest."""
     if config.rest is None:
         return thalweg.create(config.rule, model.parameters(), **config.keywords)
     shared = {name: config.keywords[name] for name in ("lr", "weight_decay")}

@@ -57,6 +57,16 @@ class Schedule(Frozen):
         return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
 
 
+class Steering(Frozen):
+    """What steers the rule of another entry."""
+
+    over: str
+    """Name of the entry that is steered: the plain one, which this one is compared with."""
+    by: Literal["dcao", "hidlr"]
+    options: dict[str, bool | int | float | str] = {}
+    """Keywords of `thalweg.DCAO` or `thalweg.HiDLR`."""
+
+
 class Entry(Frozen):
     """An optimizer as the lab enters it: a registered rule, what is fixed, what is searched, and its schedule."""
 
@@ -69,6 +79,7 @@ class Entry(Frozen):
     space: dict[str, Range]
     """In order of importance: the learning rate, then β₁ or momentum, then ε."""
     schedule: Schedule = Schedule()
+    steering: Steering | None = None
 
     def keywords(self, point: Mapping[str, float]) -> dict[str, Value]:
         """Return the constructor's keywords at a point; ``beta1`` replaces the first of ``betas``."""
@@ -207,7 +218,23 @@ _ENTRIES = [
     ),
 ]
 
-ENTRIES: dict[str, Entry] = {entry.name: entry for entry in _ENTRIES}
+_PLAIN = {entry.name: entry for entry in _ENTRIES}
+
+
+def steered(name: str, steering: Steering) -> Entry:
+    """Return an entry as the one it steers, under its own name: the same rule, space and schedule."""
+    return _PLAIN[steering.over].model_copy(update={"name": name, "steering": steering})
+
+
+_STEERED = [
+    steered("dcao", Steering(over="momentum", by="dcao")),
+    steered("dcao_adamw", Steering(over="adamw", by="dcao")),
+    steered("dcao_exponential", Steering(over="momentum", by="dcao", options={"policy": "exponential"})),
+    steered("cdat", Steering(over="momentum", by="dcao", options={"policy": "cdat", "average": 0.9, "every": 5})),
+    steered("hidlr", Steering(over="adamw", by="hidlr")),
+]
+
+ENTRIES: dict[str, Entry] = _PLAIN | {entry.name: entry for entry in _STEERED}
 """Every optimizer the lab can enter, by name."""
 
 DEFAULT_OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adamw")

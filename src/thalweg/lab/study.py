@@ -32,6 +32,7 @@ def _config(contract: Contract, task: TaskTerms, terms: EntryTerms, phase: Phase
         optimizer=terms.name,
         rule=terms.entry.rule,
         rest=terms.entry.rest,
+        steering=terms.entry.steering,
         phase=phase,
         trial=trial,
         seed=seed,

@@ -161,6 +161,7 @@ def _config(request: Request) -> RunConfig:
         optimizer=request.entry.name,
         rule=request.entry.rule,
         rest=request.entry.rest,
+        steering=request.entry.steering,
         phase="tuning",
         trial=0,
         seed=request.seed,

@@ -10,8 +10,10 @@ __all__ = ["TASKS", "Batch", "Metric", "Task", "load_task"]
 
 TASKS = {
     "digits-mlp": "digits:mlp_task",
+    "digits-mlp-mse": "digits:mlp_mse_task",
     "digits-cnn": "digits:cnn_task",
     "digits-autoencoder": "digits:autoencoder_task",
+    "mnist1d-cnn": "mnist1d:cnn_task",
     "docs-gpt": "docs_gpt:docs_gpt_task",
 }
 """Task name to ``module:function`` in this folder; imported when the task is wanted, so a missing data library costs

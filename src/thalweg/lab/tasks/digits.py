@@ -1,5 +1,6 @@
-"""Three tasks on scikit-learn's handwritten digits: 1,797 images of 8 × 8 pixels, part of the library (no download)."""
+"""Four tasks on scikit-learn's handwritten digits: 1,797 images of 8 × 8 pixels, part of the library (no download)."""
 
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thalweg.lab.models import cnn, deep_autoencoder, mlp
-from thalweg.lab.tasks.task import Metric, Task, epochs, hash_tensors
+from thalweg.lab.tasks.task import Metric, Task, accuracy, epochs, hash_tensors
 from thalweg.lab.untyped import untyped
 
 BATCH = 32
@@ -34,11 +35,6 @@ def digits() -> Digits:
     return Digits(*((images[start:end], labels[start:end]) for start, end in pairwise(ends)))
 
 
-def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Percentage of rows whose largest output is their label."""
-    return 100 * (outputs.argmax(-1) == labels).float().mean()
-
-
 def squared_error(outputs: Tensor, images: Tensor) -> Tensor:
     """Squared error summed over an image's pixels, mean over the images."""
     return (outputs - images).square().sum(-1).mean()
@@ -47,15 +43,29 @@ def squared_error(outputs: Tensor, images: Tensor) -> Tensor:
 ACCURACY = Metric("accuracy", "%", "max", margin=0.5, measure=accuracy)
 
 
+def half_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Half the squared distance from the one-hot vector of the label, mean over the rows."""
+    return 0.5 * (outputs - F.one_hot(labels, outputs.shape[-1])).square().sum(-1).mean()
+
+
 def mlp_task() -> Task:
     """Classify the digits by a fully connected network."""
+    return _mlp_task("digits-mlp", "classify 8×8 digits, MLP 64-64-32-10", F.cross_entropy)
+
+
+def mlp_mse_task() -> Task:
+    """The same, trained with the squared error, whose curvature stays as the loss falls."""
+    return _mlp_task("digits-mlp-mse", "classify 8×8 digits by squared error, MLP 64-64-32-10", half_squared_error)
+
+
+def _mlp_task(name: str, summary: str, loss: Callable[[Tensor, Tensor], Tensor]) -> Task:
     data = digits()
     return Task(
-        name="digits-mlp",
-        summary="classify 8×8 digits, MLP 64-64-32-10",
+        name=name,
+        summary=summary,
         build=lambda: mlp([64, 64, 32, 10]),
         sample=epochs(*data.train, BATCH),
-        loss=F.cross_entropy,
+        loss=loss,
         metric=ACCURACY,
         probe=data.train,
         validation=data.validation,

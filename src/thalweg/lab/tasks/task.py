@@ -82,6 +82,11 @@ def hash_tensors(*tensors: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
+def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Percentage of rows whose largest output is their label."""
+    return 100 * (outputs.argmax(-1) == labels).float().mean()
+
+
 def epochs(inputs: Tensor, targets: Tensor, batch_size: int) -> Callable[[torch.Generator], Iterator[Batch]]:
     """Return a sampler that shuffles anew each epoch and drops the last incomplete batch."""
 
