@@ -132,11 +132,11 @@ def confirm(cell: Cell) -> Cell:
 
 def run_tuned(cell: Cell, task: TaskTerms, seeds: Sequence[int], folder: str) -> Cell:
     """Run a tuned form on a task's terms and seeds; ``folder`` has places for the form's and the task's names."""
-    assert cell.winner is not None
+    assert cell.point is not None
     contract = draw_up("ablation", [task.name], [cell.terms.entry], 1, 0).model_copy(
         update={
             "tasks": [task],
-            "optimizers": [EntryTerms(entry=cell.terms.entry, points=[cell.terms.points[cell.winner]])],
+            "optimizers": [EntryTerms(entry=cell.terms.entry, points=[cell.point])],
             "tuning_seeds": [],
             "final_seeds": list(seeds),
         }
@@ -224,10 +224,10 @@ def say_loss_difference(cell: Cell, reference: Cell) -> str:
 
 def say_cell(cell: Cell) -> str:
     """The median of a cell and its learning rate."""
-    assert cell.winner is not None
+    assert cell.point is not None
     failed = f", {cell.failures} failed" if cell.failures else ""
     edge = " at the edge" if cell.at_boundary else ""
-    return f"{median(cell)} ({cell.terms.points[cell.winner]['lr']:.2g}{edge}{failed})"
+    return f"{median(cell)} ({cell.point['lr']:.2g}{edge}{failed})"
 
 
 def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from thalweg.lab.contract import Contract, draw_up
 from thalweg.lab.records import Result, RunConfig
 from thalweg.lab.space import ENTRIES
-from thalweg.lab.study import cells, final_runs, ready, ready_in, tuning_runs, winner
+from thalweg.lab.study import cells, last_runs, ready, ready_on, tuning_runs, winner
 
 
 def small() -> Contract:
@@ -34,14 +34,13 @@ def test_any_order_does_the_same_runs_once(salt: int, order: random.Random) -> N
         assert config.path not in results
         results[config.path] = outcome(config, salt)
         waiting = {other.path for other in queue}
-        cell = contract.cell(config.task, config.optimizer)
-        queue += [new for new in ready_in(contract, *cell, results) if new.path not in waiting]
+        queue += [new for new in ready_on(contract, contract.task(config.task), results) if new.path not in waiting]
     assert len(results) == contract.runs
     assert ready(contract, results) == []
     for task, terms in cells(contract):
         chosen = winner(contract, task, terms, results)
         assert chosen is not None
-        assert all(run.path in results for run in final_runs(contract, task, terms, chosen))
+        assert all(run.path in results for run in last_runs(contract, task, terms, chosen))
 
 
 @given(st.integers(0, 10**6))

@@ -13,7 +13,7 @@ from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.sensitivity import UsableRange, usable_range
 from thalweg.lab.statistics import Comparison, Interval, Values, compare, improvement_over_tasks, median_interval
 from thalweg.lab.store import Store
-from thalweg.lab.study import cells, final_runs, tuning_runs, winner
+from thalweg.lab.study import cells, last_runs, tuning_runs, winner
 
 REFERENCES = ("adamw", "momentum")
 """What every optimizer is compared with, tuned in the same study."""
@@ -43,8 +43,9 @@ class Cell:
     terms: EntryTerms
     tuning: list[Run]
     finals: list[Run]
-    winner: int | None
-    """The trial that tuning selected; None while tuning is unfinished."""
+    """The runs that are reported; in a sweep, those at every multiple."""
+    point: dict[str, float] | None
+    """What tuning selected, or the default hands off; None while tuning is unfinished."""
 
     @property
     def sign(self) -> int:
@@ -86,7 +87,7 @@ class Cell:
     def at_boundary(self) -> bool:
         """Whether the selected learning rate is the lowest or the highest tried."""
         rates = [point["lr"] for point in self.terms.points]
-        return self.winner is not None and len(rates) > 2 and rates[self.winner] in (min(rates), max(rates))
+        return self.point is not None and len(rates) > 2 and self.point["lr"] in (min(rates), max(rates))
 
     @property
     def milliseconds(self) -> float | None:
@@ -113,8 +114,9 @@ class Analysis:
         found: list[Cell] = []
         for task, terms in cells(store.contract):
             trial = winner(store.contract, task, terms, results)
-            finals = [] if trial is None else final_runs(store.contract, task, terms, trial)
-            found.append(Cell(task, terms, runs(tuning_runs(store.contract, task, terms)), runs(finals), trial))
+            finals = [] if trial is None else last_runs(store.contract, task, terms, trial)
+            point = None if trial is None else store.contract.tuned_as(terms).points[trial]
+            found.append(Cell(task, terms, runs(tuning_runs(store.contract, task, terms)), runs(finals), point))
         return cls(store, found)
 
     @property

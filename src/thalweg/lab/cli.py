@@ -20,12 +20,11 @@ from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.options import Json, Quiet, console, number, print_json
 from thalweg.lab.progress import watch
-from thalweg.lab.report import write_report
 from thalweg.lab.reproduce import command
-from thalweg.lab.show import show_contract, show_status, show_verdict
+from thalweg.lab.show import show_contract, show_status
 from thalweg.lab.spectrum import command as spectrum
 from thalweg.lab.store import Store
-from thalweg.lab.summary import summary
+from thalweg.lab.verdict import forms
 from thalweg.lab.verify import command as verify
 from thalweg.lab.workers import available_cores, run_all
 
@@ -67,6 +66,9 @@ def compare(
     optimizers: Annotated[str | None, typer.Option("-o", "--optimizers", help="Names separated by commas.")] = None,
     trials: Annotated[int | None, number("--trials", "Points each optimizer tries on each task.")] = None,
     seeds: Annotated[int | None, number("--seeds", "Fresh seeds the best point is run on again.")] = None,
+    ruleset: Annotated[
+        str | None, typer.Option("--ruleset", help="tuned, hands-off or robustness; the suite's own if not given.")
+    ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of the study; studies/SUITE-HASH if not given.")] = None,
     jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the contract and stop.")] = False,
@@ -75,9 +77,11 @@ def compare(
 ) -> None:
     """Tune optimizers on tasks under equal budgets, run the winners on fresh seeds, report.
 
+    The ruleset hands-off tunes nothing; robustness sweeps the learning rate, plain and steered by curvature.
+
     Runs are stored as they end. The same command continues a study that was stopped or killed.
     """
-    request = Request(names or [], optimizers, trials, seeds, store)
+    request = Request(names or [], optimizers, trials, seeds, store, ruleset)
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     contract = request.contract()
     folder = request.folder(contract)
@@ -103,11 +107,12 @@ def compare(
 
 def _conclude(shown: Console, analysis: Analysis, as_json: bool) -> None:
     """Show the verdict, write the report; exit 1 if a run broke."""
-    path = write_report(analysis)
-    show_verdict(shown, analysis)
+    form = forms(analysis.store.contract)
+    path = form.write(analysis)
+    form.show(shown, analysis)
     shown.print(f"Report: {path}", soft_wrap=True)
     if as_json:
-        print_json({"report": str(path), "outcome": summary(analysis)})
+        print_json({"report": str(path), "outcome": form.summary(analysis)})
     broken = [run for run in analysis.runs if run.result.state not in ("ok", "diverged")]
     if broken:
         run = broken[0]
@@ -119,7 +124,8 @@ def _conclude(shown: Console, analysis: Analysis, as_json: bool) -> None:
 @app.command()
 def report(study: Study) -> None:
     """Write STUDY/report.html from the stored runs."""
-    print(write_report(Analysis.of(Store.open(study))))
+    opened = Store.open(study)
+    print(forms(opened.contract).write(Analysis.of(opened)))
 
 
 @app.command()
@@ -127,7 +133,7 @@ def status(study: Study, as_json: Json = False) -> None:
     """Show how far a study is."""
     analysis = Analysis.of(Store.open(study))
     if as_json:
-        print_json(summary(analysis))
+        print_json(forms(analysis.store.contract).summary(analysis))
     else:
         show_status(console(), analysis)
 

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from thalweg.lab.contract import MOST_TUNING_SEEDS, Contract, draw_up
-from thalweg.lab.errors import UserError, check_range
+from thalweg.lab.contract import MOST_TUNING_SEEDS, RULESETS, Contract, Ruleset, draw_up
+from thalweg.lab.errors import UserError, check_name, check_range
 from thalweg.lab.space import entry
 from thalweg.lab.suites import resolve
 
@@ -18,18 +19,23 @@ class Request:
     trials: int | None = None
     seeds: int | None = None
     store: Path | None = None
+    ruleset: str | None = None
 
     def contract(self) -> Contract:
         """Draw up the contract.
 
         Raises:
-            UserError: a name is unknown or given twice, or a number is out of range.
+            UserError: a name is unknown or given twice, a number is out of range, or an option means nothing hands off.
         """
-        suite = resolve(self.names or ["smoke"])
+        ruleset = None if self.ruleset is None else cast(Ruleset, check_name("ruleset", self.ruleset, RULESETS))
+        suite = resolve(self.names or ["smoke"], ruleset)
+        if suite.ruleset == "hands-off" and self.trials is not None:
+            raise UserError(f"--trials is {self.trials}; the hands-off ruleset tunes nothing: leave the option out.")
         trials = check_range("--trials", suite.trials if self.trials is None else self.trials, 1, 4096)
         seeds = check_range("--seeds", suite.seeds if self.seeds is None else self.seeds, 1, MOST_TUNING_SEEDS)
         entries = [entry(name) for name in _split(self.optimizers)] if self.optimizers is not None else None
-        return draw_up(suite.name, list(suite.tasks), entries or [entry(n) for n in suite.optimizers], trials, seeds)
+        entered = entries or [entry(name) for name in suite.optimizers]
+        return draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset)
 
     def folder(self, contract: Contract) -> Path:
         """Return the study's folder: the one asked for, or one named after the contract's hash."""

@@ -3,16 +3,28 @@
 import hashlib
 import json
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from thalweg.lab.errors import UserError
 from thalweg.lab.plain import brief, differences
-from thalweg.lab.space import Entry, Frozen, points
+from thalweg.lab.space import Entry, Frozen, default_point, points
 from thalweg.lab.tasks import Task, load_task
 
 FIRST_FINAL_SEED = 1000
 """Final runs use the seeds from here on, tuning runs those from 0 on: no seed serves both."""
 MOST_TUNING_SEEDS = 1000
+MULTIPLES = tuple(10 ** (half / 2) for half in range(-4, 5))
+"""Of the best learning rate, in a sweep: four decades in half decades."""
+
+Ruleset = Literal["tuned", "hands-off", "robustness"]
+"""What every optimizer is granted on every task.
+
+- ``tuned``: trials on the tuning seeds; the winner runs on the final seeds.
+- ``hands-off``: no trial; one point for all tasks runs on the final seeds.
+- ``robustness``: trials for the plain optimizers alone; then, on the final seeds, multiples of the best learning rate for
+  each plain optimizer and for all that steer it.
+"""
+RULESETS: tuple[Ruleset, ...] = get_args(Ruleset)
 
 
 class TaskTerms(Frozen):
@@ -36,6 +48,7 @@ class EntryTerms(Frozen):
 
     entry: Entry
     points: list[dict[str, float]]
+    """None for a steered optimizer in a sweep, which takes the best point of what it steers."""
 
     @property
     def name(self) -> str:
@@ -48,12 +61,14 @@ class Contract(Frozen):
 
     format: Literal[1] = 1
     suite: str
-    ruleset: Literal["tuned"] = "tuned"
+    ruleset: Ruleset = "tuned"
     tasks: list[TaskTerms]
     optimizers: list[EntryTerms]
     trials: int
     tuning_seeds: list[int]
     final_seeds: list[int]
+    multiples: tuple[float, ...] = ()
+    """Of the best learning rate, that a sweep tries; a study without them runs the winner itself."""
     evaluations: int = 15
     """Points of a run's curve after the first, at equal distances in gradient-equivalents."""
     diverged_above: float = 100.0
@@ -70,35 +85,77 @@ class Contract(Frozen):
     @property
     def runs(self) -> int:
         """Number of runs of the whole study."""
-        return len(self.tasks) * len(self.optimizers) * self.runs_per_cell
+        return len(self.tasks) * self.runs_per_task
 
     @property
-    def runs_per_cell(self) -> int:
-        """Runs of one optimizer on one task: trials on the tuning seeds, then the winner on the final seeds."""
-        return self.trials * len(self.tuning_seeds) + len(self.final_seeds)
+    def runs_per_task(self) -> int:
+        """Number of runs of all optimizers on one task."""
+        return sum(self.trial_runs(terms) + self.last_runs for terms in self.optimizers)
 
-    def cell(self, task: str, optimizer: str) -> tuple[TaskTerms, EntryTerms]:
-        """Return the terms of a task and of an optimizer of the study."""
-        return (
-            next(terms for terms in self.tasks if terms.name == task),
-            next(terms for terms in self.optimizers if terms.name == optimizer),
-        )
+    def trial_runs(self, terms: EntryTerms) -> int:
+        """Runs that tune an optimizer on a task: its points on the tuning seeds."""
+        return len(terms.points) * len(self.tuning_seeds)
+
+    @property
+    def last_runs(self) -> int:
+        """Runs of an optimizer on a task that are reported: on the final seeds, at each multiple if it is a sweep."""
+        return len(self.final_seeds) * max(1, len(self.multiples))
+
+    @property
+    def last_phase(self) -> Literal["final", "sweep"]:
+        """What the runs that are reported are called."""
+        return "sweep" if self.multiples else "final"
+
+    def tuned_as(self, terms: EntryTerms) -> EntryTerms:
+        """Return the optimizer whose trials choose an optimizer's point: itself, or in a sweep what it steers."""
+        steering = terms.entry.steering
+        return terms if steering is None or not self.multiples else self.optimizer(steering.over)
+
+    def optimizer(self, name: str) -> EntryTerms:
+        """Return the terms of an optimizer of the study."""
+        return next(terms for terms in self.optimizers if terms.name == name)
+
+    def task(self, name: str) -> TaskTerms:
+        """Return the terms of a task of the study."""
+        return next(terms for terms in self.tasks if terms.name == name)
 
 
-def draw_up(suite: str, tasks: list[str], entries: list[Entry], trials: int, seeds: int) -> Contract:
+def draw_up(
+    suite: str, tasks: list[str], entries: list[Entry], trials: int, seeds: int, ruleset: Ruleset = "tuned"
+) -> Contract:
     """Draw up the contract of a study; loads the tasks' data to hash it.
 
     Raises:
-        UserError: an unknown task.
+        UserError: an unknown task; a sweep of a steered optimizer without the plain one.
     """
+    if ruleset == "robustness":
+        _require_plain(entries)
     return Contract(
         suite=suite,
+        ruleset=ruleset,
         tasks=[task_terms(load_task(name)) for name in tasks],
-        optimizers=[EntryTerms(entry=entry, points=points(entry, trials)) for entry in entries],
-        trials=trials,
-        tuning_seeds=[0],
+        optimizers=[EntryTerms(entry=entry, points=_points(entry, trials, ruleset)) for entry in entries],
+        trials=0 if ruleset == "hands-off" else trials,
+        tuning_seeds=[] if ruleset == "hands-off" else [0],
         final_seeds=[FIRST_FINAL_SEED + number for number in range(seeds)],
+        multiples=MULTIPLES if ruleset == "robustness" else (),
     )
+
+
+def _points(entry: Entry, trials: int, ruleset: Ruleset) -> list[dict[str, float]]:
+    if ruleset == "hands-off":
+        return [default_point(entry)]
+    return [] if ruleset == "robustness" and entry.steering else points(entry, trials)
+
+
+def _require_plain(entries: list[Entry]) -> None:
+    names = [entry.name for entry in entries]
+    for entry in entries:
+        if entry.steering and entry.steering.over not in names:
+            raise UserError(
+                f"--optimizers has {entry.name} without {entry.steering.over}, which it steers and is measured against;"
+                f" add it: -o {','.join([*names, entry.steering.over])}"
+            )
 
 
 def task_terms(task: Task) -> TaskTerms:

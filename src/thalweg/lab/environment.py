@@ -26,6 +26,15 @@ class Environment(Frozen):
     threads: int
     """Torch threads of the process."""
 
+    @property
+    def said(self) -> str:
+        """Everything in one line."""
+        commit = f" (commit {self.git})" if self.git else ""
+        return (
+            f"thalweg {self.thalweg}{commit} · torch {self.torch} · Python {self.python} · {self.system} · {self.processor},"
+            f" {self.cores} cores, {self.threads} thread{'s' * (self.threads > 1)} a run"
+        )
+
 
 @cache
 def environment() -> Environment:

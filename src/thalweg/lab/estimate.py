@@ -6,7 +6,7 @@ import torch
 
 from thalweg.lab.contract import Contract, TaskTerms
 from thalweg.lab.run import Trainer, evaluate
-from thalweg.lab.study import tuning_runs
+from thalweg.lab.study import ready_on
 from thalweg.lab.tasks import load_task
 
 WARMUP_STEPS, TIMED_STEPS = 3, 10
@@ -21,12 +21,12 @@ def estimate_seconds(contract: Contract, jobs: int) -> float:
         work = sum(_run_seconds(contract, terms) for terms in contract.tasks)
     finally:
         torch.set_num_threads(threads)
-    return WORKER_START_SECONDS + work * len(contract.optimizers) * contract.runs_per_cell / jobs
+    return WORKER_START_SECONDS + work * contract.runs_per_task / jobs
 
 
 def _run_seconds(contract: Contract, terms: TaskTerms) -> float:
-    """Predict the seconds of one run of a task; the last optimizer stands for all."""
-    config = tuning_runs(contract, terms, contract.optimizers[-1])[0]
+    """Predict the seconds of one run of a task; the last that could start at once stands for all."""
+    config = ready_on(contract, terms, {})[-1]
     trainer = Trainer(config, load_task(terms.name))
     for _ in range(WARMUP_STEPS):
         trainer.step()

@@ -22,8 +22,8 @@ class Light:
 
 def lights(analysis: Analysis) -> list[Light]:
     """Check a study; the gravest lights come first."""
-    checks = [_complete, _crashes, _budget, _boundary, _seeds, _environment]
-    found = [check(analysis) for check in checks]
+    checks = [_complete, _crashes, _budget, _seeds, _environment]
+    found = [check(analysis) for check in checks] + ([_boundary(analysis)] if analysis.store.contract.trials else [])
     return sorted(found, key=lambda light: ["red", "amber", "green"].index(light.level))
 
 
@@ -37,7 +37,7 @@ def _complete(analysis: Analysis) -> Light:
 def _crashes(analysis: Analysis) -> Light:
     states = Counter(run.result.state for run in analysis.runs)
     broken = {state: count for state, count in states.items() if state not in ("ok", "diverged")}
-    diverged = f"{states['diverged']} runs diverged; they count as the worst value."
+    diverged = f"{states['diverged']} runs diverged or ended worse than untrained; they count as the worst value."
     if broken:
         counts = ", ".join(f"{count} {state}" for state, count in broken.items())
         return Light("red", "Runs broke", f"{counts}; they count as the worst value. {diverged}")
@@ -52,8 +52,9 @@ def _budget(analysis: Analysis) -> Light:
     ]
     if over:
         return Light("red", "Unequal budget", f"{len(over)} runs used more than their gradients: {over[0]} …")
-    contract = analysis.store.contract
-    return Light("green", "Equal budget", f"{contract.trials} trials each, equal gradient-equivalents a run.")
+    trials = analysis.store.contract.trials
+    tuning = f"{trials} trials each" if trials else "No trials"
+    return Light("green", "Equal budget", f"{tuning}, equal gradient-equivalents a run.")
 
 
 def _boundary(analysis: Analysis) -> Light:

@@ -41,9 +41,10 @@ def _suites() -> Rows:
         {
             "name": suite.name,
             "what": suite.summary,
+            "ruleset": suite.ruleset,
             "tasks": ", ".join(suite.tasks),
             "optimizers": ", ".join(suite.optimizers),
-            "trials": str(suite.trials),
+            "trials": "–" if suite.ruleset == "hands-off" else str(suite.trials),
             "seeds": str(suite.seeds),
         }
         for suite in SUITES.values()

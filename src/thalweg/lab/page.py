@@ -24,10 +24,19 @@ def write_page(path: Path, meant: str, package: str, **values: Any) -> Path:
         UserError: the file cannot be written.
     """
     html = _environment().get_template(f"{package}/template.html").render(plotly=_plotly_script(), **values)
+    return write_text(path, meant, html)
+
+
+def write_text(path: Path, meant: str, text: str) -> Path:
+    """Write a file, which is there whole or not at all, and return its path.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     draft = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(html, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as error:
         raise UserError(f"{meant}: {path.name} cannot be written: {error.strerror}.") from error

@@ -95,12 +95,13 @@ class LiveTable:
         return Group(table, self.bar)
 
     def _cell(self, task: str, optimizer: str) -> Text:
-        tuning, final = self.counts.get((task, optimizer, "tuning"), 0), self.counts.get((task, optimizer, "final"), 0)
-        trials, seeds = self.contract.trials * len(self.contract.tuning_seeds), len(self.contract.final_seeds)
-        if final == seeds:
+        phase, runs = self.contract.last_phase, self.contract.last_runs
+        tuning, last = self.counts.get((task, optimizer, "tuning"), 0), self.counts.get((task, optimizer, phase), 0)
+        trials = self.contract.trial_runs(self.contract.optimizer(optimizer))
+        if last == runs:
             text = Text("done", style="green")
         elif tuning == trials:
-            text = Text(f"final {final}/{seeds}", style="cyan")
+            text = Text(f"{phase} {last}/{runs}", style="cyan" if last else "dim")
         else:
             text = Text(f"tune {tuning}/{trials}", style="" if tuning else "dim")
         failed = self.failed.get((task, optimizer), 0)

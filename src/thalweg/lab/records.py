@@ -4,7 +4,7 @@ from typing import Literal
 
 from thalweg.lab.space import Frozen, Schedule, Steering, Value
 
-Phase = Literal["tuning", "final"]
+Phase = Literal["tuning", "final", "sweep"]
 State = Literal["ok", "diverged", "crashed", "timeout", "out of memory"]
 
 
@@ -20,6 +20,7 @@ class RunConfig(Frozen):
     steering: Steering | None = None
     phase: Phase
     trial: int
+    """Number of the point tried; in a sweep, of the multiple."""
     seed: int
     point: dict[str, float]
     """What was searched."""
@@ -64,6 +65,8 @@ class Result(Frozen):
     """Validation loss at the end; null unless the state is ok."""
     test: float | None = None
     """Metric on the test split, read once, after final runs only."""
+    highest: float | None = None
+    """Highest training loss of a step; null if none was made or the loss was not finite."""
     untrained: float | None = None
     """Metric on the validation split before the first step."""
     steps: int = 0

@@ -8,8 +8,11 @@ from thalweg.lab.suites import SUITES
 
 def command(contract: Contract, folder: str | None = None) -> str:
     """Return the ``thalweg compare`` line with this contract, its numbers spelled out; in a folder if one is given."""
-    names = [contract.suite] if contract.suite in SUITES else [task.name for task in contract.tasks]
-    words = ["thalweg", "compare", *names]
+    suite = SUITES.get(contract.suite)
+    words = ["thalweg", "compare", *([suite.name] if suite else [task.name for task in contract.tasks])]
+    if contract.ruleset != (suite.ruleset if suite else "tuned"):
+        words += ["--ruleset", contract.ruleset]
     words += ["-o", ",".join(terms.name for terms in contract.optimizers)]
-    words += ["--trials", str(contract.trials), "--seeds", str(len(contract.final_seeds))]
+    words += ["--trials", str(contract.trials)] if contract.trials else []
+    words += ["--seeds", str(len(contract.final_seeds))]
     return shlex.join(words + ([] if folder is None else ["--store", folder]))

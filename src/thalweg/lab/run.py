@@ -40,6 +40,7 @@ class Trainer:
         self.batch: Batch = task.validation
         self.lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.losses: list[float] = []
+        self.highest = -math.inf
         self.steps, self.charged = 0, Fraction(0)
         self.seconds = 0.0
 
@@ -75,6 +76,7 @@ class Trainer:
         self.seconds += time.process_time() - started
         self.steps += 1
         self.losses.append(loss)
+        self.highest = loss if math.isnan(loss) else max(self.highest, loss)
         return loss
 
     def evaluate(self, batch: Batch) -> tuple[float, float]:
@@ -117,6 +119,7 @@ class Trainer:
             value=last.validation if ok else None,
             loss=last.validation_loss if ok else None,
             test=finite(self.evaluate(self.task.test)[1]) if reads_test else None,
+            highest=finite(self.highest),
             untrained=first.validation,
             steps=self.steps,
             charged=number(self.charged),

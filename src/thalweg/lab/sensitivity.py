@@ -29,13 +29,20 @@ def usable_range(trials: list[tuple[float, float | None]], tolerance: float) -> 
     Between neighbouring trials the metric is interpolated linearly in log lr; a failed neighbour ends the range at the
     last trial that worked.
     """
+    worked = [value for _, value in trials if value is not None]
+    return range_above(trials, max(worked) - tolerance) if worked else None
+
+
+def range_above(trials: list[tuple[float, float | None]], floor: float) -> UsableRange | None:
+    """Find the learning rates around the best one that do not fall below a floor, as `usable_range` does; None when the best
+    one itself does."""
     ordered = sorted(trials, key=lambda trial: trial[0])
-    worked = [(value, number) for number, (_, value) in enumerate(ordered) if value is not None]
+    worked = [(value, number) for number, (_, value) in enumerate(ordered) if value is not None and value >= floor]
     if not worked:
         return None
-    best, center = max(worked)
-    low, open_low = _edge(ordered[center::-1], best - tolerance)
-    high, open_high = _edge(ordered[center:], best - tolerance)
+    _, center = max(worked)
+    low, open_low = _edge(ordered[center::-1], floor)
+    high, open_high = _edge(ordered[center:], floor)
     return UsableRange(low, high, open_low or open_high)
 
 

@@ -1,13 +1,14 @@
 """What the terminal shows: the contract before the runs, the verdict after them, a study's status."""
 
 import math
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from thalweg.lab.analysis import Analysis, Cell
-from thalweg.lab.contract import Contract
+from thalweg.lab.contract import Contract, EntryTerms, Ruleset
 from thalweg.lab.space import Entry, Range, tuned_names
 from thalweg.lab.statistics import Comparison, Interval
 
@@ -32,16 +33,35 @@ def show_contract(console: Console, contract: Contract, seconds: float, jobs: in
             task.data_hash[:8],
         )
     console.print(tasks)
-    spaces = Table("optimizer", "searched", "fixed", "schedule", box=None, header_style="dim")
+    spaces = Table("optimizer", SEARCHED[contract.ruleset], "fixed", "schedule", box=None, header_style="dim")
     for terms in contract.optimizers:
-        spaces.add_row(terms.name, searched(terms.entry, contract.trials), fixed(terms.entry), schedule(terms.entry))
+        spaces.add_row(terms.name, searched(contract, terms), fixed(terms.entry), schedule(terms.entry))
     console.print(spaces)
-    tuning = f"{contract.trials} trials on seed {', '.join(map(str, contract.tuning_seeds))}"
-    final = f"the winner by validation again on {len(contract.final_seeds)} fresh seeds"
-    console.print(f"Each optimizer on each task: {tuning}, then {final}.")
+    console.print(plan(contract))
     console.print(f"{contract.runs} runs on {jobs} process{'es' * (jobs > 1)}: about {duration(seconds)}.")
     for warning in warnings(contract):
         console.print(f"warning: {warning}", style="yellow")
+
+
+SEARCHED: dict[Ruleset, str] = {"tuned": "searched", "hands-off": "point", "robustness": "searched"}
+"""What the points of a contract are."""
+
+
+def plan(contract: Contract) -> str:
+    """Say in a sentence what each optimizer does on each task."""
+    seeds = f"{len(contract.final_seeds)} fresh seeds"
+    tuning = f"{contract.trials} trials on seed {', '.join(map(str, contract.tuning_seeds))}"
+    match contract.ruleset:
+        case "tuned":
+            return f"Each optimizer on each task: {tuning}, then the winner by validation again on {seeds}."
+        case "hands-off":
+            return f"Nothing is tuned: each optimizer runs at one point, the same on all tasks, on {seeds}."
+        case "robustness":
+            low, high, count = min(contract.multiples), max(contract.multiples), len(contract.multiples)
+            return (
+                f"Each plain optimizer on each task: {tuning}; then it and what steers it at {count} multiples of its best"
+                f" learning rate, {low:g} to {high:g}, on {seeds}."
+            )
 
 
 def warnings(contract: Contract) -> list[str]:
@@ -49,17 +69,28 @@ def warnings(contract: Contract) -> list[str]:
     found: list[str] = []
     if len(contract.final_seeds) < 10:
         found.append(f"{len(contract.final_seeds)} final seeds resolve large differences only; 10 or more are usual.")
-    if contract.trials < 10:
+    if 0 < contract.trials < 10:
         found.append(f"{contract.trials} trials tune the learning rate only; momentum and ε keep their defaults.")
     names = [terms.name for terms in contract.optimizers]
-    if "adamw" not in names:
+    if "adamw" not in names and not contract.multiples:
         found.append("adamw does not take part, so nothing is compared with it.")
     return found
 
 
-def searched(entry: Entry, trials: int) -> str:
-    """Say what is searched, where."""
-    return ", ".join(f"{name} {interval(entry.space[name])}" for name in tuned_names(entry, trials))
+def searched(contract: Contract, terms: EntryTerms) -> str:
+    """Say what is searched, where; or the point that is taken unsearched."""
+    tuned = contract.tuned_as(terms)
+    if tuned is not terms:
+        return f"as {tuned.name}"
+    if not contract.trials:
+        return point(terms.points[0])
+    space = terms.entry.space
+    return ", ".join(f"{name} {interval(space[name])}" for name in tuned_names(terms.entry, contract.trials))
+
+
+def point(found: Mapping[str, float] | None) -> str:
+    """Say a point."""
+    return "–" if found is None else ", ".join(f"{name} {value:.3g}" for name, value in found.items())
 
 
 def interval(found: Range) -> str:
@@ -68,8 +99,11 @@ def interval(found: Range) -> str:
 
 
 def fixed(entry: Entry) -> str:
-    """Say what is fixed."""
-    return ", ".join(f"{name} {value}" for name, value in entry.fixed.items()) or "–"
+    """Say what is fixed, and what steers it."""
+    said = [f"{name} {value}" for name, value in entry.fixed.items()]
+    if entry.steering:
+        said += [f"by {entry.steering.by}", *(f"{name} {value}" for name, value in entry.steering.options.items())]
+    return ", ".join(said) or "–"
 
 
 def schedule(entry: Entry) -> str:
@@ -94,7 +128,8 @@ def show_verdict(console: Console, analysis: Analysis) -> None:
     reference = analysis.references[0] if analysis.references else None
     tasks = analysis.store.contract.tasks
     table = Table(
-        title="Verdict" if reference is None else f"Verdict (against tuned {reference})", title_justify="left"
+        title="Verdict" if reference is None else f"Verdict ({against(analysis.store.contract, reference)})",
+        title_justify="left",
     )
     table.add_column("optimizer")
     for task in tasks:
@@ -115,6 +150,11 @@ def show_verdict(console: Console, analysis: Analysis) -> None:
         )
     for sentence in unresolved(analysis):
         console.print(sentence)
+
+
+def against(contract: Contract, reference: str) -> str:
+    """Say what everybody is compared with."""
+    return f"against tuned {reference}" if contract.trials else f"nothing tuned; against {reference} at its default"
 
 
 def _outcome(analysis: Analysis, cell: Cell, reference: str | None) -> Text:
@@ -169,11 +209,13 @@ def show_status(console: Console, analysis: Analysis) -> None:
     """Print how far a study is."""
     contract = analysis.store.contract
     console.print(f"Study {contract.hash} ({contract.suite}): {len(analysis.runs)} of {contract.runs} runs done.")
-    table = Table("task", "optimizer", "tuning", "selected lr", "final", "failed", box=None, header_style="dim")
+    table = Table(
+        "task", "optimizer", "tuning", "selected lr", contract.last_phase, "failed", box=None, header_style="dim"
+    )
     for cell in analysis.cells:
-        lr = "–" if cell.winner is None else f"{cell.terms.points[cell.winner]['lr']:.3g}"
+        lr = "–" if cell.point is None else f"{cell.point['lr']:.3g}"
         failed = sum(not run.result.ok for run in cell.tuning + cell.finals)
-        tuning = f"{len(cell.tuning)}/{contract.trials * len(contract.tuning_seeds)}"
-        final = f"{len(cell.finals)}/{len(contract.final_seeds)}"
+        tuning = f"{len(cell.tuning)}/{contract.trial_runs(cell.terms)}"
+        final = f"{len(cell.finals)}/{contract.last_runs}"
         table.add_row(cell.task.name, cell.terms.name, tuning, lr, final, str(failed or "–"))
     console.print(table)

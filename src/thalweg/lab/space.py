@@ -8,8 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict
 
+import thalweg
 from thalweg.lab.errors import check_name
 from thalweg.lab.untyped import untyped
 
@@ -80,6 +82,8 @@ class Entry(Frozen):
     """In order of importance: the learning rate, then β₁ or momentum, then ε."""
     schedule: Schedule = Schedule()
     steering: Steering | None = None
+    default_lr: float | None = None
+    """The learning rate of a user who tunes nothing; None for the constructor's own default. See `default_point`."""
 
     def keywords(self, point: Mapping[str, float]) -> dict[str, Value]:
         """Return the constructor's keywords at a point; ``beta1`` replaces the first of ``betas``."""
@@ -105,14 +109,24 @@ FISHER_MOMENTUM = Range(low=0.9, high=0.9999, scale="log of 1-x")
 """Of the rules with Fisher estimates, whose published default is the upper end."""
 FISHER_FIXED: dict[str, Value] = {"betas": (0.999, 0.9999), "momentum_beta": 0.9999, "eps": 1e-6, "weight_decay": 0.01}
 
+SGD_LR = 0.1
+"""What is usual for SGD (He et al. 2015, arXiv:1512.03385, sect. 3.4); torch's default, 1e-3, is nobody's choice."""
+
 _ENTRIES = [
-    Entry(name="sgd", rule="sgd", space={"lr": lr(10)}),
-    Entry(name="momentum", rule="sgd", fixed={"momentum": 0.9}, space={"lr": lr(1), "momentum": MOMENTUM}),
+    Entry(name="sgd", rule="sgd", space={"lr": lr(10)}, default_lr=SGD_LR),
+    Entry(
+        name="momentum",
+        rule="sgd",
+        fixed={"momentum": 0.9},
+        space={"lr": lr(1), "momentum": MOMENTUM},
+        default_lr=SGD_LR,
+    ),
     Entry(
         name="nesterov",
         rule="sgd",
         fixed={"momentum": 0.9, "nesterov": True},
         space={"lr": lr(1), "momentum": MOMENTUM},
+        default_lr=SGD_LR,
     ),
     Entry(
         name="rmsprop",
@@ -221,14 +235,14 @@ _ENTRIES = [
 _PLAIN = {entry.name: entry for entry in _ENTRIES}
 
 
-def steered(name: str, steering: Steering) -> Entry:
+def steered(name: str, steering: Steering, **changes: float) -> Entry:
     """Return an entry as the one it steers, under its own name: the same rule, space and schedule."""
-    return _PLAIN[steering.over].model_copy(update={"name": name, "steering": steering})
+    return _PLAIN[steering.over].model_copy(update={"name": name, "steering": steering, **changes})
 
 
 _STEERED = [
     steered("dcao", Steering(over="momentum", by="dcao")),
-    steered("dcao_adamw", Steering(over="adamw", by="dcao")),
+    steered("dcao_adamw", Steering(over="adamw", by="dcao"), default_lr=0.03),
     steered("dcao_exponential", Steering(over="momentum", by="dcao", options={"policy": "exponential"})),
     steered("cdat", Steering(over="momentum", by="dcao", options={"policy": "cdat", "average": 0.9, "every": 5})),
     steered("hidlr", Steering(over="adamw", by="hidlr")),
@@ -247,6 +261,14 @@ def entry(name: str) -> Entry:
         UserError: there is none.
     """
     return ENTRIES[check_name("optimizer", name, ENTRIES)]
+
+
+def default_point(entry: Entry) -> dict[str, float]:
+    """Return the point of a user who tunes nothing: one learning rate for all tasks, everything else as it is fixed."""
+    if entry.default_lr is not None:
+        return {"lr": entry.default_lr}
+    made = thalweg.create(entry.rule, [torch.zeros(2, 2, requires_grad=True)], **entry.keywords({}))
+    return {"lr": float(made.param_groups[0]["lr"])}
 
 
 def tuned_names(entry: Entry, trials: int) -> list[str]:

@@ -13,19 +13,35 @@ from thalweg.lab.records import Phase, Result, RunConfig
 def tuning_runs(contract: Contract, task: TaskTerms, terms: EntryTerms) -> list[RunConfig]:
     """Return a cell's tuning runs: every trial on every tuning seed."""
     return [
-        _config(contract, task, terms, "tuning", trial, seed)
-        for trial in range(contract.trials)
+        _config(contract, task, terms, "tuning", trial, seed, point)
+        for trial, point in enumerate(terms.points)
         for seed in contract.tuning_seeds
     ]
 
 
-def final_runs(contract: Contract, task: TaskTerms, terms: EntryTerms, trial: int) -> list[RunConfig]:
-    """Return a cell's final runs: the winning trial on every final seed."""
-    return [_config(contract, task, terms, "final", trial, seed) for seed in contract.final_seeds]
+def last_runs(contract: Contract, task: TaskTerms, terms: EntryTerms, trial: int) -> list[RunConfig]:
+    """Return the runs that a cell is reported by, once a trial is selected: on every final seed, the point of the trial, or
+    in a sweep the same with each multiple of its learning rate."""
+    point = contract.tuned_as(terms).points[trial]
+    tried = [(trial, point)]
+    if contract.multiples:
+        tried = list(enumerate({**point, "lr": point["lr"] * multiple} for multiple in contract.multiples))
+    return [
+        _config(contract, task, terms, contract.last_phase, number, seed, point)
+        for number, point in tried
+        for seed in contract.final_seeds
+    ]
 
 
-def _config(contract: Contract, task: TaskTerms, terms: EntryTerms, phase: Phase, trial: int, seed: int) -> RunConfig:
-    point = terms.points[trial]
+def _config(
+    contract: Contract,
+    task: TaskTerms,
+    terms: EntryTerms,
+    phase: Phase,
+    trial: int,
+    seed: int,
+    point: dict[str, float],
+) -> RunConfig:
     return RunConfig(
         study=contract.hash,
         task=task.name,
@@ -47,26 +63,23 @@ def _config(contract: Contract, task: TaskTerms, terms: EntryTerms, phase: Phase
 
 
 def winner(contract: Contract, task: TaskTerms, terms: EntryTerms, results: Mapping[str, Result]) -> int | None:
-    """Return the trial that tuning selects, None while a tuning run is missing.
+    """Return the trial that tuning selects, None while a tuning run is missing; hands off, there is one to select.
 
     The best mean validation metric over the tuning seeds; a trial with a failed run comes after all others; equal
     metrics are separated by the validation loss, then by the order of the trials.
     """
-    ranks: dict[int, tuple[int, float, float, int]] = {}
-    for trial in range(contract.trials):
-        runs = [
-            results.get(_config(contract, task, terms, "tuning", trial, seed).path) for seed in contract.tuning_seeds
-        ]
-        failures, value, loss = 0, 0.0, 0.0
-        for run in runs:
-            if run is None:
-                return None
-            if run.value is None or run.loss is None:
-                failures += 1
-            else:
-                value += run.value if task.better == "min" else -run.value
-                loss += run.loss
-        ranks[trial] = (failures, value, loss, trial)
+    tuned = contract.tuned_as(terms)
+    ranks = {trial: (0, 0.0, 0.0, trial) for trial in range(len(tuned.points))}
+    for config in tuning_runs(contract, task, tuned):
+        run = results.get(config.path)
+        if run is None:
+            return None
+        failures, value, loss, trial = ranks[config.trial]
+        if run.value is None or run.loss is None:
+            ranks[trial] = (failures + 1, value, loss, trial)
+        else:
+            value += run.value if task.better == "min" else -run.value
+            ranks[trial] = (failures, value, loss + run.loss, trial)
     return min(ranks, key=lambda trial: ranks[trial])
 
 
@@ -78,12 +91,17 @@ def cells(contract: Contract) -> Iterator[tuple[TaskTerms, EntryTerms]]:
 
 
 def ready_in(contract: Contract, task: TaskTerms, terms: EntryTerms, results: Mapping[str, Result]) -> list[RunConfig]:
-    """Return a cell's runs that can start now and have no result: final runs only once tuning has a winner."""
+    """Return a cell's runs that can start now and have no result: the last ones only once tuning has a winner."""
     trial = winner(contract, task, terms, results)
-    runs = tuning_runs(contract, task, terms) if trial is None else final_runs(contract, task, terms, trial)
+    runs = tuning_runs(contract, task, terms) if trial is None else last_runs(contract, task, terms, trial)
     return [config for config in runs if config.path not in results]
+
+
+def ready_on(contract: Contract, task: TaskTerms, results: Mapping[str, Result]) -> list[RunConfig]:
+    """Return a task's runs that can start now and have no result; a run's end changes those of its own task alone."""
+    return [config for terms in contract.optimizers for config in ready_in(contract, task, terms, results)]
 
 
 def ready(contract: Contract, results: Mapping[str, Result]) -> list[RunConfig]:
     """Return a study's runs that can start now and have no result."""
-    return [config for task, terms in cells(contract) for config in ready_in(contract, task, terms, results)]
+    return [config for task in contract.tasks for config in ready_on(contract, task, results)]

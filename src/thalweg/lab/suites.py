@@ -1,8 +1,18 @@
-"""Named comparisons: tasks, optimizers, trials and seeds that fit a span of time."""
+"""Named comparisons: tasks, trials and seeds that fit a span of time, and who takes part."""
 
+from thalweg.lab.contract import Ruleset
 from thalweg.lab.errors import UserError, check_name
 from thalweg.lab.space import DEFAULT_OPTIMIZERS, Frozen
 from thalweg.lab.tasks import TASKS
+
+OPTIMIZERS: dict[Ruleset, tuple[str, ...]] = {
+    "tuned": DEFAULT_OPTIMIZERS,
+    "hands-off": ("sgd", "momentum", "adamw", "adamw_schedule_free", "dcao", "dcao_adamw"),
+    "robustness": ("momentum", "dcao", "adamw", "dcao_adamw"),
+}
+"""Who takes part under a ruleset when nobody is named."""
+
+SMALL_TASKS = ("digits-mlp", "digits-mlp-mse", "digits-cnn", "digits-autoencoder", "mnist1d-cnn", "docs-gpt")
 
 
 class Suite(Frozen):
@@ -10,10 +20,16 @@ class Suite(Frozen):
 
     name: str
     summary: str
+    ruleset: Ruleset = "tuned"
     tasks: tuple[str, ...]
-    optimizers: tuple[str, ...] = DEFAULT_OPTIMIZERS
-    trials: int
-    seeds: int
+    trials: int = 8
+    """Of no use hands off."""
+    seeds: int = 10
+
+    @property
+    def optimizers(self) -> tuple[str, ...]:
+        """Who takes part when nobody is named."""
+        return OPTIMIZERS[self.ruleset]
 
 
 SUITES = {
@@ -23,22 +39,35 @@ SUITES = {
             name="smoke",
             summary="the embedded digits and text tasks, under 4 minutes on 2 cores",
             tasks=("digits-mlp", "digits-cnn", "digits-autoencoder", "docs-gpt"),
-            trials=8,
-            seeds=10,
+        ),
+        Suite(
+            name="hands-off",
+            summary="one default point for all tasks, nothing tuned",
+            ruleset="hands-off",
+            tasks=SMALL_TASKS,
+        ),
+        Suite(
+            name="robustness",
+            summary="plain and steered by curvature over four decades of learning rate",
+            ruleset="robustness",
+            tasks=SMALL_TASKS,
+            seeds=5,
         ),
     ]
 }
 
-CUSTOM_TRIALS, CUSTOM_SEEDS = 8, 10
-"""Trials and seeds when tasks are named one by one."""
 
-
-def resolve(names: list[str]) -> Suite:
-    """Return the suite that a command's arguments mean: a suite, or tasks by name.
+def resolve(names: list[str], ruleset: Ruleset | None = None) -> Suite:
+    """Return the suite that a command's arguments mean: a suite, or tasks by name; under its own ruleset if none is given.
 
     Raises:
         UserError: a name is neither, is given twice, or a suite is mixed with anything else.
     """
+    suite = _named(names)
+    return suite if ruleset is None else suite.model_copy(update={"ruleset": ruleset})
+
+
+def _named(names: list[str]) -> Suite:
     for name in names:
         check_name("task or suite", name, [*SUITES, *TASKS])
     if len(names) == 1 and names[0] in SUITES:
@@ -49,4 +78,4 @@ def resolve(names: list[str]) -> Suite:
     twice = [name for number, name in enumerate(names) if name in names[:number]]
     if twice:
         raise UserError(f"task {twice[0]!r} is given twice.")
-    return Suite(name="tasks", summary="", tasks=tuple(names), trials=CUSTOM_TRIALS, seeds=CUSTOM_SEEDS)
+    return Suite(name="tasks", summary="", tasks=tuple(names))

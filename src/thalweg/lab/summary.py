@@ -37,6 +37,6 @@ def _outcome(analysis: Analysis, cell: Cell) -> dict[str, Any]:
         "values": [run.result.value for run in cell.finals],
         "test": [run.result.test for run in cell.finals],
         "failures": cell.failures,
-        "point": None if cell.winner is None else cell.terms.points[cell.winner],
+        "point": cell.point,
         "against": {reference: analysis.comparison(cell, reference) for reference in analysis.references},
     }

@@ -112,7 +112,7 @@ def _sensitivity(cell: Cell) -> dict[str, Any]:
         "searched": [space.low, space.high],
         "usable": None if usable is None else [usable.low, usable.high],
         "decades": None if usable is None else f"{'≥ ' if usable.open else ''}{usable.decades:.1f}",
-        "selected": None if cell.winner is None else cell.terms.points[cell.winner]["lr"],
+        "selected": None if cell.point is None else cell.point["lr"],
     }
 
 

@@ -103,7 +103,7 @@ for (const block of data.improvement)
   if (block.rows.length) figure("improvement", `P(better than ${block.reference})`, () => improvement(block), () => [["optimizer", "p", "low", "high"], ...block.rows.map((row) => [row.optimizer, row.middle, row.low, row.high])]);
 for (const task of data.tasks) {
   figure("curve-figures", task.name, () => curves(task), () => curveRows(task));
-  figure("sensitivity-figures", task.name, () => sensitivity(task), () => sensitivityRows(task));
+  if (document.getElementById("sensitivity-figures")) figure("sensitivity-figures", task.name, () => sensitivity(task), () => sensitivityRows(task));
   figure("final-figures", task.name, () => finals(task), () => finalRows(task));
 }
 for (const optimizer of data.optimizers) {

@@ -8,7 +8,21 @@ from thalweg.lab.analysis import USABLE_MARGINS, Analysis, Cell
 from thalweg.lab.contract import TaskTerms
 from thalweg.lab.lights import lights
 from thalweg.lab.reproduce import command
-from thalweg.lab.show import SIGNS, describe, fixed, median, number, schedule, searched, signed, unresolved, warnings
+from thalweg.lab.show import (
+    SEARCHED,
+    SIGNS,
+    against,
+    describe,
+    fixed,
+    median,
+    number,
+    point,
+    schedule,
+    searched,
+    signed,
+    unresolved,
+    warnings,
+)
 from thalweg.lab.statistics import Comparison, Interval
 
 
@@ -27,11 +41,13 @@ def view(analysis: Analysis) -> dict[str, Any]:
         "matrix": _matrix(analysis, reference),
         "unresolved": unresolved(analysis),
         "warnings": warnings(contract),
+        "searched": SEARCHED[contract.ruleset],
+        "against": against(contract, reference) if reference else "",
         "lights": lights(analysis),
         "tasks": [{"terms": task, "rows": _final_rows(analysis, task)} for task in contract.tasks],
         "cost": _cost(analysis),
         "spaces": [
-            [terms.name, searched(terms.entry, contract.trials), fixed(terms.entry), schedule(terms.entry)]
+            [terms.name, searched(contract, terms), fixed(terms.entry), schedule(terms.entry)]
             for terms in contract.optimizers
         ],
         "command": command(contract),
@@ -81,7 +97,7 @@ def _final_rows(analysis: Analysis, task: TaskTerms) -> list[dict[str, Any]]:
     return [
         {
             "name": cell.terms.name,
-            "point": _point(cell),
+            "point": point(cell.point),
             "median": median(cell),
             "interval": _ends(cell.median),
             "test": _test(cell),
@@ -90,12 +106,6 @@ def _final_rows(analysis: Analysis, task: TaskTerms) -> list[dict[str, Any]]:
         }
         for cell in analysis.of_task(task.name)
     ]
-
-
-def _point(cell: Cell) -> str:
-    if cell.winner is None:
-        return "–"
-    return ", ".join(f"{name} {value:.3g}" for name, value in cell.terms.points[cell.winner].items())
 
 
 def _ends(found: Interval | None) -> str:
