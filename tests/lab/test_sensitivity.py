@@ -24,6 +24,14 @@ def test_a_failed_neighbour_ends_the_range_at_the_last_that_worked() -> None:
     assert (found.low, found.high, found.open) == (0.1, 1.0, True)
 
 
+def test_of_equally_good_trials_the_one_in_the_widest_range_counts() -> None:
+    trials = [(0.01, 1.0), (0.1, 1.0), (1.0, 1.0), (10.0, None), (100.0, 1.0)]
+    for order in (trials, [(1 / lr, value) for lr, value in trials]):
+        found = usable_range(order, tolerance=0.5)
+        assert found is not None
+        assert found.decades == pytest.approx(2.0)
+
+
 def test_nothing_is_usable_when_everything_failed() -> None:
     assert usable_range([(0.1, None), (1.0, None)], tolerance=1.0) is None
 

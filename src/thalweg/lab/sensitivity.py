@@ -34,13 +34,17 @@ def usable_range(trials: list[tuple[float, float | None]], tolerance: float) -> 
 
 
 def range_above(trials: list[tuple[float, float | None]], floor: float) -> UsableRange | None:
-    """Find the learning rates around the best one that do not fall below a floor, as `usable_range` does; None when the best
-    one itself does."""
+    """Find the learning rates around the best one that do not fall below a floor, as `usable_range` does; None when the
+    best one does. Of several that are equally good, the one with the widest range counts."""
     ordered = sorted(trials, key=lambda trial: trial[0])
-    worked = [(value, number) for number, (_, value) in enumerate(ordered) if value is not None and value >= floor]
-    if not worked:
+    best = max((value for _, value in trials if value is not None), default=-math.inf)
+    if best < floor or not math.isfinite(best):
         return None
-    _, center = max(worked)
+    around = [_around(ordered, number, floor) for number, (_, value) in enumerate(ordered) if value == best]
+    return max(around, key=lambda found: found.decades)
+
+
+def _around(ordered: list[tuple[float, float | None]], center: int, floor: float) -> UsableRange:
     low, open_low = _edge(ordered[center::-1], floor)
     high, open_high = _edge(ordered[center:], floor)
     return UsableRange(low, high, open_low or open_high)

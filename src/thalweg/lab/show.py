@@ -154,7 +154,7 @@ def show_verdict(console: Console, analysis: Analysis) -> None:
 
 def against(contract: Contract, reference: str) -> str:
     """Say what everybody is compared with."""
-    return f"against tuned {reference}" if contract.trials else f"nothing tuned; against {reference} at its default"
+    return f"against {'tuned' if contract.trials else 'untuned'} {reference}"
 
 
 def _outcome(analysis: Analysis, cell: Cell, reference: str | None) -> Text:

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
@@ -47,7 +47,7 @@ def _work(config: RunConfig, folder: RunFolder) -> Result | None:
     return execute(config, folder, _stop.is_set)
 
 
-def run_all(store: Store, jobs: int) -> Iterator[tuple[RunConfig, Result]]:
+def run_all(store: Store, jobs: int) -> Generator[tuple[RunConfig, Result]]:
     """Do every run a study has left, yielding each as it ends.
 
     Closing the generator, as Ctrl-C does, stops the runs in progress after their current step; they leave no result.

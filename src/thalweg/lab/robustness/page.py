@@ -12,7 +12,7 @@ from thalweg.lab.page import write_page, write_text
 from thalweg.lab.plain import plain
 from thalweg.lab.reproduce import command
 from thalweg.lab.robustness.outcome import headlines, rows
-from thalweg.lab.robustness.show import COLUMNS, NOTES, cells, sentence, width
+from thalweg.lab.robustness.show import COLUMNS, NOTES, cells, sentence, tiles, width
 from thalweg.lab.robustness.sweep import Panel, Sweep, panels
 from thalweg.lab.show import fixed, plan, schedule, searched
 
@@ -63,7 +63,10 @@ def _view(analysis: Analysis, found: list[Panel]) -> dict[str, Any]:
         "json": contract.model_dump_json(indent=2),
         "done": len(analysis.runs),
         "plan": plan(contract),
-        "headlines": [sentence(headline) for headline in headlines(table)],
+        "headlines": [
+            {"name": headline.optimizer, "over": headline.over, "tiles": tiles(headline)}
+            for headline in headlines(table)
+        ],
         "columns": COLUMNS,
         "rows": [{"over": row.over, "cells": cells(row)} for row in table],
         "notes": _notes(analysis),

@@ -1,19 +1,18 @@
 """The figures of a study of robustness in words: the table that the terminal, the page and report.md all show."""
 
 import math
-from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from thalweg.lab.analysis import Analysis
-from thalweg.lab.robustness.outcome import Gain, Headline, Row, Spread, headlines, rows
+from thalweg.lab.robustness.outcome import Gain, Headline, Row, headlines, rows
 from thalweg.lab.robustness.sweep import Width, panels
 
 COLUMNS = (
-    "task", "optimizer", "best lr", "usable decades", "gain", "diverged", "loss at ×1", "to plain", "extra gradients",
-    "step time",
+    "task", "optimizer", "best lr", "usable decades", "gain", "diverged", "loss at ×1", "÷ plain", "extra gradients",
+    "step time ÷ plain",
 )  # fmt: skip
 
 
@@ -44,9 +43,9 @@ def cells(row: Row) -> list[str]:
         gain(row.gain),
         share(row.diverged, row.runs),
         _number(row.loss, ".4g"),
-        _number(row.loss_ratio, ".3f"),
+        ratio(row.loss_ratio),
         percent(row.extra_gradients),
-        _number(row.seconds_ratio, ".2f", "× "),
+        ratio(row.seconds_ratio),
     ]
 
 
@@ -80,31 +79,34 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %".replace("-", "−")
 
 
-def _number(value: float | None, form: str, before: str = "") -> str:
-    return "–" if value is None else "diverged" if math.isinf(value) else before + format(value, form)
+def ratio(value: float | None) -> str:
+    """Say a ratio."""
+    return _number(value, ".3f")
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else "diverged" if math.isinf(value) else format(value, form)
 
 
 def sentence(found: Headline) -> str:
     """Say what an optimizer did against the same rule plain, over all tasks."""
-    said = [
-        f"{found.optimizer} over {found.over}: {found.diverged} of {found.runs} runs diverged, plain"
-        f" {found.plain_diverged} of {found.plain_runs}"
-    ]
-    if found.gain:
-        said.append(f"usable learning rates {_spread(found.gain, signed)} decades wider")
-    if found.loss_ratio:
-        said.append(
-            f"loss at the plain one's best {_spread(found.loss_ratio, lambda ratio: _number(ratio, '.3f', '× '))}"
-        )
-    if found.extra_gradients and found.seconds_ratio:
-        time = _spread(found.seconds_ratio, lambda ratio: _number(ratio, ".2f", "× "))
-        said.append(f"{_spread(found.extra_gradients, percent)} more gradients, {time} the time a step there")
-    return "; ".join(said) + "."
+    said = "; ".join(" ".join(filter(None, tile)) for tile in tiles(found))
+    return f"{found.optimizer} over {found.over}: {said}."
 
 
-def _spread(found: Spread, say: Callable[[float], str]) -> str:
-    """Say a median over the tasks, and between what."""
-    return say(found.middle) + (f" ({say(found.low)} to {say(found.high)})" if found.low < found.high else "")
+def tiles(found: Headline) -> list[tuple[str, str, str]]:
+    """Say the figures of a headline one by one: what, how much, compared with what or between what over the tasks."""
+    said = [("diverged", share(found.diverged, found.runs), f"(plain {share(found.plain_diverged, found.plain_runs)})")]
+    for what, spread, say in (
+        ("usable decades gained", found.gain, signed),
+        ("loss at ×1 ÷ plain", found.loss_ratio, ratio),
+        ("extra gradients", found.extra_gradients, percent),
+        ("step time ÷ plain", found.seconds_ratio, ratio),
+    ):
+        if spread is not None:
+            between = f"({say(spread.low)} … {say(spread.high)})" if spread.low < spread.high else ""
+            said.append((what, say(spread.middle), between))
+    return said
 
 
 NOTES = (
@@ -114,6 +116,7 @@ NOTES = (
     "Diverged: the training loss was not finite or passed {ceiling:g} times the untrained network's; or it passed twice"
     " that loss and the run ended above nine tenths of it. A run that merely learned nothing did not diverge.",
     "×1 is the plain optimizer's best learning rate, tuned for it alone. All runs of a task have equal gradient-equivalents,"
-    " so one that measures its curvature makes fewer steps.",
+    " so one that measures its curvature makes fewer steps; extra gradients and step time are those at ×1. Between brackets:"
+    " the lowest and the highest of the tasks.",
 )
 """What the words of the table mean."""
