@@ -5,14 +5,16 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thalweg.lab.contract import Contract, draw_up
+from thalweg.lab.contract import RULESETS, Contract, Ruleset, draw_up
 from thalweg.lab.records import Result, RunConfig
 from thalweg.lab.space import ENTRIES
-from thalweg.lab.study import cells, last_runs, ready, ready_on, tuning_runs, winner
+from thalweg.lab.study import cells, last_runs, ready, ready_after, tuning_runs, winner
 
 
-def small() -> Contract:
-    return draw_up("tasks", ["digits-mlp", "digits-autoencoder"], [ENTRIES["adamw"], ENTRIES["sgd"]], trials=3, seeds=2)
+def small(ruleset: Ruleset = "tuned") -> Contract:
+    entries = [ENTRIES[name] for name in ("adamw", "sgd", "dcao_adamw")[: 3 if ruleset == "robustness" else 2]]
+    contract = draw_up("tasks", ["digits-mlp", "digits-autoencoder"], entries, trials=3, seeds=2, ruleset=ruleset)
+    return contract.model_copy(update={"multiples": contract.multiples[3:5]})
 
 
 def outcome(config: RunConfig, salt: int) -> Result:
@@ -23,10 +25,10 @@ def outcome(config: RunConfig, salt: int) -> Result:
     return Result(state="ok", value=draw.choice([1.0, 2.0, 3.0]), loss=draw.random())
 
 
-@settings(max_examples=30)
-@given(st.integers(0, 10**6), st.randoms(use_true_random=False))
-def test_any_order_does_the_same_runs_once(salt: int, order: random.Random) -> None:
-    contract = small()
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.randoms(use_true_random=False), st.sampled_from(RULESETS))
+def test_any_order_does_the_same_runs_once(salt: int, order: random.Random, ruleset: Ruleset) -> None:
+    contract = small(ruleset)
     results: dict[str, Result] = {}
     queue = ready(contract, results)
     while queue:
@@ -34,7 +36,7 @@ def test_any_order_does_the_same_runs_once(salt: int, order: random.Random) -> N
         assert config.path not in results
         results[config.path] = outcome(config, salt)
         waiting = {other.path for other in queue}
-        queue += [new for new in ready_on(contract, contract.task(config.task), results) if new.path not in waiting]
+        queue += [new for new in ready_after(contract, config, results) if new.path not in waiting]
     assert len(results) == contract.runs
     assert ready(contract, results) == []
     for task, terms in cells(contract):
@@ -85,6 +87,8 @@ def test_every_part_of_the_contract_changes_its_hash() -> None:
         draw_up("tasks", ["digits-mlp", "digits-autoencoder"], [ENTRIES["adamw"], ENTRIES["sgd"]], trials=4, seeds=2),
         draw_up("tasks", ["digits-mlp", "digits-autoencoder"], [ENTRIES["adamw"], ENTRIES["sgd"]], trials=3, seeds=3),
         contract.model_copy(update={"timeout_seconds": 1.0}),
+        contract.model_copy(update={"ruleset": "hands-off"}),
+        contract.model_copy(update={"multiples": (1.0,)}),
     ]
-    assert len({contract.hash, *(Contract.model_validate(other.model_dump()).hash for other in others)}) == 6
+    assert len({contract.hash, *(Contract.model_validate(other.model_dump()).hash for other in others)}) == 8
     assert contract.hash == small().hash == Contract.model_validate_json(contract.model_dump_json()).hash

@@ -98,8 +98,17 @@ def ready_in(contract: Contract, task: TaskTerms, terms: EntryTerms, results: Ma
 
 
 def ready_on(contract: Contract, task: TaskTerms, results: Mapping[str, Result]) -> list[RunConfig]:
-    """Return a task's runs that can start now and have no result; a run's end changes those of its own task alone."""
+    """Return a task's runs that can start now and have no result."""
     return [config for terms in contract.optimizers for config in ready_in(contract, task, terms, results)]
+
+
+def ready_after(contract: Contract, ended: RunConfig, results: Mapping[str, Result]) -> list[RunConfig]:
+    """Return the runs that can start now and could not before a run ended: it may have been the last that tuned somebody."""
+    if ended.phase != "tuning":
+        return []
+    task, tuned = contract.task(ended.task), contract.optimizer(ended.optimizer)
+    waiting = [terms for terms in contract.optimizers if contract.tuned_as(terms) is tuned]
+    return [config for terms in waiting for config in ready_in(contract, task, terms, results)]
 
 
 def ready(contract: Contract, results: Mapping[str, Result]) -> list[RunConfig]:

@@ -16,7 +16,7 @@ from thalweg.lab.errors import UserError
 from thalweg.lab.records import Result, RunConfig
 from thalweg.lab.run import execute
 from thalweg.lab.store import RunFolder, Store
-from thalweg.lab.study import ready, ready_on
+from thalweg.lab.study import ready, ready_after
 from thalweg.lab.untyped import untyped
 
 _stop: Event
@@ -78,7 +78,7 @@ def run_all(store: Store, jobs: int) -> Generator[tuple[RunConfig, Result]]:
                     config, result = running.pop(future), future.result()
                     assert result is not None, "only a stopped run has no result"
                     results[config.path] = result
-                    submit(ready_on(store.contract, store.contract.task(config.task), results))
+                    submit(ready_after(store.contract, config, results))
                     yield config, result
         except BrokenProcessPool as error:
             raise UserError("a worker process died (killed, or out of memory); finished runs are kept.") from error
