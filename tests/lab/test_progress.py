@@ -26,6 +26,18 @@ def test_a_terminal_gets_a_table_that_moves() -> None:
     assert "2/8" in shown
 
 
+def test_a_sweep_is_tuned_once_for_all_that_take_part() -> None:
+    entries = [ENTRIES["adamw"], ENTRIES["dcao_adamw"]]
+    contract = draw_up("tasks", ["digits-mlp"], entries, trials=2, seeds=2, ruleset="robustness")
+    first, _ = ready(contract, {})
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    console.print(LiveTable(contract, {first.path: Result(state="ok")}))
+    shown = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert "tune 1/2" in shown
+    assert "sweep 0/18" in shown
+    assert "1/38" in shown
+
+
 def test_a_file_gets_plain_lines_and_every_broken_run() -> None:
     text = io.StringIO()
     with watch(Console(file=text, width=120), CONTRACT, {}, quiet=False) as observer:

@@ -37,7 +37,8 @@ def _complete(analysis: Analysis) -> Light:
 def _crashes(analysis: Analysis) -> Light:
     states = Counter(run.result.state for run in analysis.runs)
     broken = {state: count for state, count in states.items() if state not in ("ok", "diverged")}
-    diverged = f"{states['diverged']} runs diverged or ended worse than untrained; they count as the worst value."
+    counted = "" if analysis.store.contract.multiples else "; they count as the worst value"
+    diverged = f"{states['diverged']} runs diverged or ended worse than untrained{counted}."
     if broken:
         counts = ", ".join(f"{count} {state}" for state, count in broken.items())
         return Light("red", "Runs broke", f"{counts}; they count as the worst value. {diverged}")
