@@ -56,6 +56,7 @@ def test_nothing_said_of_tuning_is_said(tmp_path: Path) -> None:
 
     analysis = Analysis.of(made_up(tmp_path / "study", hands_off("adamw", "momentum", "dcao"), end))
     assert analysis.complete
+    assert analysis.references == ["adamw", "momentum"]
     assert "boundary" not in " ".join(light.title for light in lights(analysis)).lower()
     path = write_report(analysis)
     html = path.read_text(encoding="utf-8")

@@ -8,15 +8,19 @@ from functools import cached_property
 
 import numpy as np
 
-from thalweg.lab.contract import EntryTerms, TaskTerms
+from thalweg.lab.contract import EntryTerms, Ruleset, TaskTerms
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.sensitivity import UsableRange, usable_range
 from thalweg.lab.statistics import Comparison, Interval, Values, compare, improvement_over_tasks, median_interval
 from thalweg.lab.store import Store
 from thalweg.lab.study import cells, last_runs, tuning_runs, winner
 
-REFERENCES = ("adamw", "momentum")
-"""What every optimizer is compared with, tuned in the same study."""
+REFERENCES: dict[Ruleset, tuple[str, ...]] = {
+    "tuned": ("adamw", "momentum"),
+    "hands-off": ("adamw", "adamw_schedule_free", "momentum"),
+    "robustness": (),
+}
+"""What every optimizer is compared with, in the same study; in a sweep, each is with what it steers."""
 USABLE_MARGINS = 5
 """A learning rate is usable when it loses at most so many of the task's margins against the best trial."""
 
@@ -133,7 +137,7 @@ class Analysis:
     def references(self) -> list[str]:
         """The references that take part."""
         entered = [terms.name for terms in self.store.contract.optimizers]
-        return [name for name in REFERENCES if name in entered]
+        return [name for name in REFERENCES[self.store.contract.ruleset] if name in entered]
 
     def cell(self, task: str, optimizer: str) -> Cell:
         """Return one cell."""
