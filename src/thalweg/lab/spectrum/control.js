@@ -10,7 +10,8 @@ function decades(values, title, domain) {
 }
 
 function rates() {
-  const bounds = Object.entries(made.bounds).map(([name, values]) => line(numbered, positive(values), name, ofBound(name), { width: 1.4 }));
+  const bounds = Object.entries(made.bounds).filter(([, values]) => known(values).length) // AdamW's curvature bounds nothing
+    .map(([name, values]) => line(numbered, positive(values), name, ofBound(name), { width: 1.4 }));
   const used = { ...line(numbered, positive(made.used), "used", colour("--used"), { width: 5 }), customdata: made.active,
     hovertemplate: "<b>used</b> %{y:.4g}, held by %{customdata}<br>step %{x}<extra></extra>" };
   return [line(numbered, made.asked, "asked for", ofBound("schedule"), { dash: "dash", width: 2 }), used, ...bounds];

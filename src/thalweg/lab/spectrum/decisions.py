@@ -18,6 +18,7 @@ MEANINGS = {
     "sharpness": "what the largest eigenvalue bears",
     "slew": "how fast it may rise, from the cold start on",
     "exponential": "the law of exponentials",
+    "gradients": "no step, the gradients being not finite",
     "groups": "where the loss along each group's move is lowest",
 }
 """Of the bounds, by name."""
@@ -66,15 +67,16 @@ def shares(decisions: Sequence[Decision]) -> list[tuple[str, float]]:
 def rates(decisions: Sequence[Decision]) -> str:
     """Say which learning rates were asked for and used."""
     used = [one.used for one in decisions]
-    spread = f"{median(used):.3g} used in the median, from {min(used):.3g} to {max(used):.3g}"
-    return f"Learning rate {decisions[-1].asked:.3g} asked for; {spread}."
+    low, high = f"{min(used):.3g}", f"{max(used):.3g}"
+    spread = f"{low} used" if low == high else f"{median(used):.3g} used in the median, from {low} to {high}"
+    return f"Learning rate {decisions[-1].asked:.3g} asked for, {spread}."
 
 
 def price(decisions: Sequence[Decision]) -> str:
     """Say what measuring took."""
-    cost, looks = sum(one.cost for one in decisions), sum(one.cost > 0 for one in decisions)
-    part = f"{cost / len(decisions):.1%} of what the {len(decisions)} steps cost themselves"
-    return f"{looks} measurements cost {cost:.4g} gradient-equivalents, {part}."
+    costs = [one.cost for one in decisions]
+    looks, steps, cost = sum(one > 0 for one in costs), len(costs), sum(costs)
+    return f"Measuring at {looks} of {steps} steps cost {cost:.4g} gradient-equivalents, {cost / steps:.1%} of the steps' own."
 
 
 def troubles(decisions: Sequence[Decision]) -> list[str]:

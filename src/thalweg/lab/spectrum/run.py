@@ -91,9 +91,9 @@ class Watched:
     def decided(self) -> None:
         """Note what a controller decided for the last step."""
         if isinstance(self.optimizer, Steered):
-            self.recording.decisions.append(self.optimizer.history[-1])
+            self.recording.decisions.append(decision := self.optimizer.history[-1])
             with as_stepped(self.optimizer) as plain:
-                self.recording.thresholds.append(min(stability_threshold(plain)))
+                self.recording.thresholds.append(min(stability_threshold(plain)) if decision.used else math.inf)
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of a batch."""
