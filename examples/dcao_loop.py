@@ -64,9 +64,7 @@ for lr in (0.1, 3.0, 30.0):
     plain = accuracy(model)
     history = after(model := new(), lr).history
     governed, used = accuracy(model), median(decision.used for decision in history)
-    print(
-        f"lr {lr:4}  test accuracy: plain {plain:5.1%}  governed {governed:5.1%}, which used {used:.3f} in the median"
-    )
+    print(f"lr {lr:4}  test accuracy: plain {plain:5.1%}  governed {governed:5.1%}, at {used:.3f} in the median")
     assert governed > 0.9
 
     held = Counter(decision.active for decision in history).most_common()
@@ -76,6 +74,6 @@ last = history[-1]
 bounds = ", ".join(f"{name} {bound:.3f}" for name, bound in last.bounds.items())
 print(f"the last step was asked for {last.asked:g}; bounds: {bounds}; it used {last.used:.3f}")
 print(
-    f"λ̂, the largest eigenvalue as last measured, is {last.sharpness:.3g}: {last.ratio:.0%} of what that learning rate bears"
+    f"λ̂, the largest eigenvalue as last measured: {last.sharpness:.3g}, {last.ratio:.0%} of what that learning rate bears"
 )
 print(f"measuring cost {sum(decision.cost for decision in history) / len(history):.0%} of the {len(history)} gradients")

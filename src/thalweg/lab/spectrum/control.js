@@ -41,8 +41,8 @@ function curvatures() {
 
 function control() {
   const curved = [...made.threshold, ...itsThreshold, ...edgeOf("sharpness"), ...itsSharpness];
-  return { traces: [...rates(), holders(), ...curvatures()], ...legend, legend2: { ...legend.legend, y: 0.37 }, xaxis: stepAxis({ anchor: "y2" }),
-    yaxis: decades([...made.asked, ...made.used], "learning rate", [0.52, 1]), yaxis2: decades(curved, "curvature", [0, 0.36]),
+  return { traces: [...rates(), holders(), ...curvatures()], ...legend, legend2: { ...legend.legend, y: -0.12, yanchor: "top" }, xaxis: stepAxis({ anchor: "y2" }),
+    yaxis: decades([...made.asked, ...made.used], "learning rate", [0.52, 1]), yaxis2: decades(curved, "curvature", [0, 0.42]),
     yaxis3: axis({ domain: [0.46, 0.49], visible: false }) };
 }
 

@@ -34,7 +34,7 @@ def as_stepped(optimizer: Optimizer) -> Generator[Optimizer]:
     if not isinstance(optimizer, Steered):
         yield optimizer
     elif not optimizer.history:
-        raise ValueError("the learning rate of the first step is not decided yet.")
+        raise ValueError("before the first step no learning rate is decided.")
     else:
         with scaled(optimizer.param_groups, optimizer.history[-1].factors):
             yield optimizer.base
