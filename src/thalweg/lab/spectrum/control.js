@@ -5,7 +5,9 @@ const ofBound = (name) => colour(`--${name}`) || colour("--c4");
 
 /* Logarithmic, from half of the least to twice the most: a bound that is far above all that is asked for leaves the frame. */
 function decades(values, title, domain) {
-  const shown = known(positive(values)), low = Math.min(...shown) / 2, high = 2 * Math.max(...shown);
+  const shown = known(positive(values));
+  if (!shown.length) return axis({ title: { text: title }, domain });
+  const low = Math.min(...shown) / 2, high = 2 * Math.max(...shown);
   return axis({ type: "log", range: [Math.log10(low), Math.log10(high)], dtick: high / low > 100 ? 1 : "D2", title: { text: title }, domain });
 }
 
