@@ -193,8 +193,8 @@ def test_a_ceiling_is_by_default_the_end_of_the_range() -> None:
 def test_what_an_optimizer_warns_of_when_it_is_made_is_in_the_summary(command: Command) -> None:
     done = command("spectrum", "digits-mlp", "-o", "dcao_exponential", "--lr", 0.01, "--steps", 1, "-k", 1)
     assert done.returncode == 0
-    assert "warning: DCAO: lr=0.01 is below 2eα" in done.stdout
-    assert "DCAO: lr=0.01 is below 2eα" in Path("spectrum-digits-mlp-dcao_exponential.html").read_text()
+    assert "warning: DCAO: lr=0.01 is below" in done.stdout
+    assert "DCAO: lr=0.01 is below" in Path("spectrum-digits-mlp-dcao_exponential.html").read_text()
 
 
 def test_terminal_lines_of_a_governed_run(command: Command) -> None:

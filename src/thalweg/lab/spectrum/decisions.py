@@ -85,4 +85,4 @@ def troubles(decisions: Sequence[Decision]) -> list[str]:
     for one in decisions:
         first.setdefault(one.note, one.step + 1)
     times = Counter(one.note for one in decisions)
-    return [f"Step {first[note]}{f' and {n - 1} more' if n > 1 else ''}: {note}." for note, n in times.items() if note]
+    return [f"Step {first[note]}{f' and {n - 1} more' if n > 1 else ''}: {note.rstrip('.')}." for note, n in times.items() if note]
