@@ -81,8 +81,8 @@ def price(decisions: Sequence[Decision]) -> str:
 
 def troubles(decisions: Sequence[Decision]) -> list[str]:
     """What went wrong, each thing once."""
-    first: dict[str, int] = {}
+    times, first = Counter(one.note for one in decisions), dict[str, int]()
     for one in decisions:
         first.setdefault(one.note, one.step + 1)
-    times = Counter(one.note for one in decisions)
-    return [f"Step {first[note]}{f' and {n - 1} more' if n > 1 else ''}: {note.rstrip('.')}." for note, n in times.items() if note]
+    more = {note: f" and {n - 1} more" if n > 1 else "" for note, n in times.items()}
+    return [f"Step {first[note]}{more[note]}: {note.rstrip('.')}." for note in times if note]
