@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,19 @@ from browser import CHROMIUM, Page, opened
 from commands import Command, start
 from oracle import largest
 
+from thalweg.control import Decision, Steered
+from thalweg.control.probe import Probe as Measurement
+from thalweg.lab.plain import plain
 from thalweg.lab.run import Trainer
-from thalweg.lab.spectrum.record import Request
+from thalweg.lab.space import entry
+from thalweg.lab.spectrum.decisions import MEANINGS, price, rates, shares
+from thalweg.lab.spectrum.page import as_data, write_spectrum
+from thalweg.lab.spectrum.record import Recording, Request
 from thalweg.lab.spectrum.run import Watched
 
 SHORT = ["digits-mlp", "--lr", "0.3", "--steps", "12", "--every", "5", "-k", "3"]
 FIGURES = 6
+GOVERNED = ["digits-mlp", "-o", "dcao", "--lr", "3", "--steps", "60", "--every", "20", "-k", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,7 @@ def test_eigenvalues_are_scipys_and_training_is_undisturbed(printed: dict[str, A
 
 
 def test_every_probe_compares_with_two_over_lr(printed: dict[str, Any]) -> None:
+    assert "decisions" not in printed
     assert [probe["step"] for probe in printed["probes"]] == [0, 5, 10, 12]
     for probe in printed["probes"]:
         edge = probe["edge"]
@@ -87,6 +96,122 @@ def test_an_optimizer_that_preconditions_is_seen_through_its_preconditioner() ->
         assert probe.edge.sharpness > 10 * probe.eigenvalues[0]
         assert probe.batch_sharpness is None
     assert run.recording.why_no_threshold == ""
+
+
+class Halved:
+    """A policy that is known: half of what was asked for, and now and then a note."""
+
+    next_probe = 10**9
+
+    def decide(self, step: int, asked: float, probe: Measurement | None) -> Decision:
+        return Decision(
+            step=step,
+            asked=asked,
+            used=asked / 2,
+            active="slew" if step % 3 == 2 else "direction",
+            bounds={"direction": asked / 2, "slew": asked},
+            factors={"lr": 0.5},
+            sharpness=4.0,
+            ratio=asked,
+            cost=1.5 if step == 0 else 0.0,
+            note="odd" if step in (1, 3) else "",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any) -> None:
+        """Nothing is held."""
+
+
+def halved(optimizer: str, lr: float) -> Recording:
+    run = Watched(Request.of("digits-mlp", optimizer, lr, 6, 3, 2, 0))
+    assert isinstance(run.optimizer, Steered)
+    run.optimizer.policy = Halved()
+    run.run(lambda recording: None)
+    assert run.optimizer.param_groups[0]["lr"] == lr
+    return run.recording
+
+
+@pytest.fixture(scope="module")
+def governed() -> Recording:
+    return halved("dcao", 0.2)
+
+
+@pytest.mark.parametrize(("optimizer", "plain", "lr"), [("dcao", "momentum", 0.2), ("dcao_adamw", "adamw", 2e-3)])
+def test_a_governed_run_is_seen_at_the_learning_rate_that_it_used(
+    optimizer: str, plain: str, lr: float, governed: Recording
+) -> None:
+    governed, same = governed if optimizer == "dcao" else halved(optimizer, lr), watched(plain, lr=lr / 2).recording
+    assert governed.losses == same.losses
+    assert governed.probes[0].edge is None  # nothing is decided yet
+    for seen, expected in zip(governed.probes[1:], same.probes[1:], strict=True):
+        assert replace(seen, edge=None) == replace(expected, edge=None)
+        assert seen.edge is not None
+        assert expected.edge is not None
+        assert seen.edge.ratio == pytest.approx(expected.edge.ratio, rel=1e-3)
+        assert seen.edge.threshold == pytest.approx(expected.edge.threshold, rel=1e-6)
+        assert governed.thresholds == pytest.approx([expected.edge.threshold] * 6, rel=1e-6)
+
+
+def test_decisions_are_told_as_they_were(governed: Recording) -> None:
+    told = plain(as_data(governed))
+    assert isinstance(told, dict)
+    found: Any = told["decisions"]
+    assert found["asked"] == [0.2] * 6
+    assert found["used"] == [0.1] * 6
+    assert found["active"] == ["direction", "direction", "slew"] * 2
+    assert found["bounds"] == {"direction": [0.1] * 6, "slew": [0.2] * 6}
+    assert found["residual"] == [None] * 6
+    assert found["note"] == ["", "odd", "", "odd", "", ""]
+    assert governed.notes == ["Step 2 and 1 more: odd."]
+    assert shares(governed.decisions) == [("direction", 4 / 6), ("slew", 2 / 6)]
+    assert rates(governed.decisions) == "Learning rate 0.2 asked for, 0.1 used."
+    assert price(governed.decisions).startswith("Measuring at 1 of 6 steps cost 1.5 gradient-equivalents, 25.0%")
+
+
+@pytest.mark.parametrize("optimizer", ["dcao", "hidlr"])
+def test_watching_a_controller_does_not_disturb_it(optimizer: str) -> None:
+    run = watched(optimizer, steps=9)
+    unwatched = Watched(run.request).trainer
+    assert [unwatched.step() for _ in range(9)] == run.recording.losses
+    assert isinstance(unwatched.optimizer, Steered)
+    assert [str(one) for one in unwatched.optimizer.history] == [
+        str(one) for one in run.recording.decisions
+    ]  # NaN ≠ NaN
+
+
+def test_a_ceiling_is_by_default_the_end_of_the_range() -> None:
+    chosen = {name: Request.of("digits-mlp", name, None, 1, 1, 1, 0) for name in ("momentum", "dcao", "hidlr")}
+    assert chosen["dcao"].lr == entry("dcao").space["lr"].high
+    assert chosen["dcao"].rule == "dcao, η ≤ 1, momentum 0.9"
+    assert chosen["momentum"].lr == entry("momentum").space["lr"].at(0.5)
+    assert chosen["hidlr"].lr == entry("hidlr").space["lr"].at(0.5)  # it begins there
+    assert chosen["hidlr"].rule.startswith("hidlr, η 0.00562, ")
+
+
+def test_what_an_optimizer_warns_of_when_it_is_made_is_in_the_summary(command: Command) -> None:
+    done = command("spectrum", "digits-mlp", "-o", "dcao_exponential", "--lr", 0.01, "--steps", 1, "-k", 1)
+    assert done.returncode == 0
+    assert "warning: DCAO: lr=0.01 is below" in done.stdout
+    assert "DCAO: lr=0.01 is below" in Path("spectrum-digits-mlp-dcao_exponential.html").read_text()
+
+
+def test_terminal_lines_of_a_governed_run(command: Command) -> None:
+    done = command("spectrum", *GOVERNED, "--output", "page.html")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("dcao, η ≤ 3, momentum 0.9 on digits-mlp")
+    assert lines[1].split()[-7:] == ["η", "used", "held", "by", "sharpness", "threshold", "ratio"]
+    for line in lines[3:6]:
+        used, by, sharpness, threshold, ratio = line.split()[3:8]
+        assert by in MEANINGS
+        assert float(used) < 3
+        assert float(threshold) == pytest.approx(3.8 / float(used), rel=0.01)
+        assert float(ratio) == pytest.approx(float(sharpness) / float(threshold), abs=0.01)
+    assert any(line.startswith("Learning rate 3 asked for, ") for line in lines)
+    parts = [float(line.split()[1].removesuffix("%")) for line in lines if line.split()[0] in MEANINGS]
+    assert sum(parts) == pytest.approx(100, abs=0.3)
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "newton_cg"])
@@ -223,3 +348,25 @@ def test_headings_do_not_skip_and_a_phone_scrolls_only_down(page: Page) -> None:
     page.size(390, 800)
     page.wait("document.documentElement.scrollWidth <= 390")
     page.size(1280, 900)
+
+
+STRIP = "document.querySelector('#control-figure .plot').data.find((trace) => trace.type === 'heatmap')"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
+def test_the_page_of_a_governed_run_shows_what_held_it(governed: Recording, tmp_path: Path) -> None:
+    with opened(write_spectrum(tmp_path / "page.html", governed), tmp_path / "profile") as page:
+        assert page.run("document.querySelectorAll('.figure button').length") == FIGURES + 1
+        assert page.run(f"{STRIP}.text[0]") == ["direction", "direction", "slew"] * 2
+        drawn = page.run("document.querySelector('#control-figure .plot').data.map((trace) => trace.name)")
+        assert {"asked for", "used", "direction", "slew", "threshold", "its λ̂", "sharpness"} <= set(drawn)
+        assert page.run("[...document.querySelectorAll('.bound b')].map((share) => share.textContent)") == [
+            "66.7%",
+            "33.3%",
+        ]
+        assert page.run("document.querySelector('.note').textContent") == governed.notes[0]
+        page.run("globalThis.saved = []; globalThis.download = (name, rows) => saved.push(rows)")
+        page.run("document.querySelector('#control-figure button').click()")
+        header, *rows = page.run("saved[0]")
+        assert [row[header.index("used")] for row in rows] == [0.1] * 6
+        assert [row[header.index("step")] for row in rows] == list(range(1, 7))

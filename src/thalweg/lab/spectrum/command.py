@@ -21,7 +21,8 @@ def command(
         str, typer.Option("-o", "--optimizer", metavar="OPT", help="One of `thalweg list optimizers`.")
     ] = "sgd",
     lr: Annotated[
-        float | None, real("--lr", "Learning rate; the middle of the optimizer's range if not given.")
+        float | None,
+        real("--lr", "Learning rate; the middle of the optimizer's range if not given; its end if a ceiling."),
     ] = None,
     steps: Annotated[int | None, number("--steps", "Training steps; the task's budget if not given.")] = None,
     every: Annotated[int | None, number("--every", "Steps between probes; about 30 probes if not given.")] = None,

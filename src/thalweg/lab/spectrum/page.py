@@ -4,9 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from thalweg.control import Decision
 from thalweg.lab.environment import environment
 from thalweg.lab.page import write_page
 from thalweg.lab.plain import plain
+from thalweg.lab.spectrum.decisions import MEANINGS, columns, price, rates, shares
 from thalweg.lab.spectrum.record import Probe, Recording
 from thalweg.lab.spectrum.run import LANCZOS_STEPS, MINI_BATCHES, TOLERANCE, VECTORS
 from thalweg.lab.spectrum.show import cost, place, verdict
@@ -44,6 +46,7 @@ def as_data(recording: Recording) -> dict[str, Any]:
         },
         "command": request.command,
         "environment": environment().model_dump(),
+        **({"decisions": columns(recording.decisions, recording.thresholds)} if recording.decisions else {}),
     }
 
 
@@ -57,6 +60,9 @@ def view(recording: Recording) -> dict[str, Any]:
         "parameters": f"{recording.parameters:,}",
         "batch": request.task.batch_size,
         "verdict": verdict(recording),
+        "notes": recording.notes,
+        "governed": request.entry.steering is not None,
+        "control": _control(recording.decisions) if recording.decisions else None,
         "place": "unknown" if ratio is None else place(ratio),
         "tiles": list(_tiles(recording)),
         "examples": f"{len(request.task.probe[0]):,}",
@@ -73,6 +79,15 @@ def view(recording: Recording) -> dict[str, Any]:
         "command": request.command,
         "environment": environment(),
         "last": recording.probes[-1].step,
+    }
+
+
+def _control(decisions: list[Decision]) -> dict[str, Any]:
+    """What a controller did, in words."""
+    return {
+        "rates": rates(decisions),
+        "price": price(decisions),
+        "shares": [(name, f"{share:.1%}", MEANINGS.get(name, "")) for name, share in shares(decisions)],
     }
 
 

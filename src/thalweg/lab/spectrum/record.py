@@ -5,8 +5,10 @@ from typing import Literal
 
 import numpy as np
 
+from thalweg.control import Decision
 from thalweg.lab.errors import UserError, check_range
 from thalweg.lab.space import Entry, Value, entry
+from thalweg.lab.spectrum.decisions import troubles
 from thalweg.lab.tasks import Task, load_task
 
 PROBES = 30
@@ -41,7 +43,7 @@ class Request:
         return cls(
             loaded,
             entered,
-            entered.space["lr"].at(0.5) if lr is None else lr,
+            _usual(entered) if lr is None else lr,
             taken,
             check_range("--every", max(1, taken // PROBES) if every is None else every, 1, taken),
             check_range("-k", k, 1, 100),
@@ -57,7 +59,8 @@ class Request:
     def rule(self) -> str:
         """The optimizer in words."""
         rest = ", ".join(f"{name} {value}" for name, value in self.keywords.items() if name != "lr")
-        return f"{self.entry.name}, η {self.lr:.3g}" + (f", {rest}" if rest else "")
+        relation = "≤ " if ceils(self.entry) else ""
+        return f"{self.entry.name}, η {relation}{self.lr:.3g}" + (f", {rest}" if rest else "")
 
     @property
     def command(self) -> str:
@@ -66,6 +69,17 @@ class Request:
             f"thalweg spectrum {self.task.name} -o {self.entry.name} --lr {self.lr} --steps {self.steps}"
             f" --every {self.every} -k {self.k} --seed {self.seed}"
         )
+
+
+def ceils(entry: Entry) -> bool:
+    """Whether the learning rate is the most that is used: Hi-DLR begins with it and may raise it."""
+    return entry.steering is not None and entry.steering.by == "dcao"
+
+
+def _usual(entry: Entry) -> float:
+    """The middle of the range of learning rates; its end where that is a ceiling, so that there is something to lower."""
+    rates = entry.space["lr"]
+    return rates.high if ceils(entry) else rates.at(0.5)
 
 
 @dataclass(frozen=True)
@@ -135,6 +149,12 @@ class Recording:
     why_no_threshold: str = ""
     losses: list[float] = field(default_factory=list[float])
     """Of the mini-batches, one a step."""
+    decisions: list[Decision] = field(default_factory=list[Decision])
+    """Of a controller, one a step."""
+    thresholds: list[float] = field(default_factory=list[float])
+    """Of a governed run: the stability threshold at the learning rate of each step."""
+    advice: list[str] = field(default_factory=list[str])
+    """What the optimizer warned of when it was made."""
     probes: list[Probe] = field(default_factory=list[Probe])
     portraits: list[Portrait] = field(default_factory=list[Portrait])
     """At the start and at the end."""
@@ -142,6 +162,11 @@ class Recording:
     """Products with the Hessian on the probe batch."""
     training_seconds: float = 0.0
     probing_seconds: float = 0.0
+
+    @property
+    def notes(self) -> list[str]:
+        """What went wrong, or is likely to."""
+        return self.advice + troubles(self.decisions)
 
     @property
     def settled_ratio(self) -> float | None:

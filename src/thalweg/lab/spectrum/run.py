@@ -2,12 +2,14 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from itertools import islice
 from typing import cast
 
 from torch import Tensor
 
+from thalweg.control import Steered
 from thalweg.curvature import (
     Eigenpairs,
     SharpnessRatio,
@@ -18,11 +20,13 @@ from thalweg.curvature import (
     layer_spectra,
     network_output,
     sharpness_ratio,
+    stability_threshold,
 )
 from thalweg.curvature.operators import LossOperator
 from thalweg.lab.records import RunConfig
 from thalweg.lab.run import Trainer
 from thalweg.lab.space import Schedule
+from thalweg.lab.spectrum.decisions import as_stepped
 from thalweg.lab.spectrum.record import Edge, Portrait, Probe, Recording, Request
 from thalweg.lab.tasks import Batch
 
@@ -41,16 +45,21 @@ class Watched:
 
     def __init__(self, request: Request):
         self.request, self.task = request, request.task
-        self.trainer = Trainer(_config(request), request.task)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            self.trainer = Trainer(_config(request), request.task)
         self.model, self.optimizer = self.trainer.model, self.trainer.optimizer
         self.recording = Recording(request, sum(p.numel() for p in self.model.parameters()))
+        self.recording.advice = [str(one.message) for one in said]
         self.pairs: Eigenpairs | None = None
         self.seen: SharpnessRatio | None = None
 
     def run(self, tell: Observer) -> None:
         """Train to the end, or until something is not finite; `tell` is called after every probe."""
         try:
-            self.train(tell)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "DCAO: measuring|HiDLR: measuring")  # its notes are in the recording
+                self.train(tell)
         except FloatingPointError:
             self.recording.state = "diverged"
         else:
@@ -70,6 +79,7 @@ class Watched:
             started = time.perf_counter()
             loss = self.trainer.step()
             recording.losses.append(loss)
+            self.decided()
             recording.training_seconds += time.perf_counter() - started
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss}.")
@@ -77,6 +87,13 @@ class Watched:
                 self.probe()
                 tell(recording)
         self.portrait()
+
+    def decided(self) -> None:
+        """Note what a controller decided for the last step."""
+        if isinstance(self.optimizer, Steered):
+            self.recording.decisions.append(decision := self.optimizer.history[-1])
+            with as_stepped(self.optimizer) as plain:
+                self.recording.thresholds.append(min(stability_threshold(plain)) if decision.used else math.inf)
 
     def loss(self, batch: Batch) -> Tensor:
         """The loss of a batch."""
@@ -108,7 +125,8 @@ class Watched:
     def edge(self, H: LossOperator) -> Edge | None:
         """The sharpness as the optimizer sees it, against its threshold; None where one of them is not known."""
         try:
-            self.seen = found = sharpness_ratio(H, self.optimizer, tol=TOLERANCE, start=self.seen)
+            with as_stepped(self.optimizer) as plain:
+                self.seen = found = sharpness_ratio(H, plain, tol=TOLERANCE, start=self.seen)
         except ValueError as error:
             self.recording.why_no_threshold = str(error)
             return None

@@ -9,8 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from thalweg.control import Decision
 from thalweg.lab.show import duration
-from thalweg.lab.spectrum.record import Portrait, Probe, Recording, Request
+from thalweg.lab.spectrum.decisions import MEANINGS, price, rates, shares
+from thalweg.lab.spectrum.record import Portrait, Recording, Request
 from thalweg.lab.spectrum.run import Observer
 
 BAR = 24
@@ -29,7 +31,7 @@ def place(ratio: float) -> str:
 
 
 COLOURS = {"below": "green", "at": "yellow", "above": "red"}
-HEADER = f"{'step':>7} {'loss':>10} {'λ₁ of H':>10} {'sharpness':>10} {'threshold':>10} {'ratio':>6}"
+LEFT, RIGHT = f"{'step':>7} {'loss':>10} {'λ₁ of H':>10}", f" {'sharpness':>10} {'threshold':>10} {'ratio':>6}"
 
 
 @contextmanager
@@ -39,7 +41,8 @@ def watch(shown: Console, request: Request, silent: bool) -> Generator[Observer]
         yield lambda recording: None
         return
     shown.print(Text(request.rule, style="bold"), Text(f"on {request.task.name}: {request.task.summary}"))
-    shown.print(Text(HEADER, style="dim"))
+    governed = f" {'η used':>9} {'held by':<11}" if request.entry.steering else ""
+    shown.print(Text(LEFT + governed + RIGHT, style="dim"))
     progress = Progress(
         BarColumn(), MofNCompleteColumn(), TextColumn("steps, left"), TimeRemainingColumn(), console=shown,
         transient=True, disable=not shown.is_terminal,
@@ -48,29 +51,43 @@ def watch(shown: Console, request: Request, silent: bool) -> Generator[Observer]
         bar = progress.add_task("", total=request.steps)
 
         def tell(recording: Recording) -> None:
-            shown.print(line(recording.probes[-1]))
+            shown.print(line(recording))
             progress.update(bar, completed=recording.probes[-1].step)
 
         yield tell
 
 
-def line(probe: Probe) -> Text:
-    """One probe: numbers, and a bar that ends where the sharpness is, the threshold marked on it."""
+def line(recording: Recording) -> Text:
+    """The last probe: numbers, and a bar that ends where the sharpness is, the threshold marked on it."""
+    probe = recording.probes[-1]
     edge = probe.edge
-    numbers = (probe.loss, probe.eigenvalues[0], edge and edge.sharpness, edge and edge.threshold)
-    text = Text(f"{probe.step:>7} " + " ".join(f"{'–' if x is None else f'{x:.4g}':>10}" for x in numbers))
+    text = Text(f"{probe.step:>7} {probe.loss:>10.4g} {probe.eigenvalues[0]:>10.4g}")
+    if recording.request.entry.steering:
+        text.append(held(recording.decisions))
     if edge is None:
-        return text
+        return text.append(f" {'–':>10} {'–':>10}")
+    text.append(f" {edge.sharpness:>10.4g} {edge.threshold:>10.4g}")
     filled = max(0, min(BAR, round(EDGE * edge.ratio)))
     bar = "".join("│" if i == EDGE else "█" if i < filled else "·" for i in range(BAR))
     return text.append(f" {edge.ratio:6.3f} ").append(bar, style=COLOURS[place(edge.ratio)])
 
 
+def held(decisions: list[Decision]) -> str:
+    """The learning rate of the last step, and what held it there."""
+    return f" {decisions[-1].used:>9.3g} {decisions[-1].active:<11}" if decisions else f" {'–':>9} {'–':<11}"
+
+
 def show_summary(shown: Console, recording: Recording) -> None:
     """Print the end: the verdict, the top eigenvalues, the layers, the density, the cost."""
     shown.print(Text(verdict(recording), style="bold"))
+    for note in recording.notes:
+        shown.print(Text(f"warning: {note}", style="yellow"))
     if not recording.probes:
         return
+    if recording.decisions:
+        shown.print(rates(recording.decisions))
+        shown.print(_shares(recording.decisions))
+        shown.print(price(recording.decisions))
     last = recording.probes[-1]
     pairs = zip(last.eigenvalues, last.residuals, strict=True)
     largest = ", ".join(f"{value:.4g} ± {residual:.1g}" for value, residual in pairs)
@@ -110,6 +127,15 @@ def cost(recording: Recording) -> str:
         f"{probes} probes on {len(recording.request.task.probe[0]):,} examples: {recording.products:,} products,"
         f" {duration(recording.probing_seconds)}; training {duration(recording.training_seconds)}."
     )
+
+
+def _shares(decisions: list[Decision]) -> Table:
+    table = Table("held by", box=None, header_style="dim")
+    for title in ("of the steps", "", "which is"):
+        table.add_column(title, justify="right" if title == "of the steps" else "left")
+    for name, share in shares(decisions):
+        table.add_row(name, f"{share:.1%}", Text("█" * round(BAR * share), "cyan"), MEANINGS.get(name, ""))
+    return table
 
 
 def _layers(portraits: list[Portrait]) -> Table:

@@ -102,4 +102,3 @@ if (portraits.length) {
     portraits.flatMap((portrait) => Object.entries(portrait.layers).map(([name, value]) => [portrait.step, name, value]))));
   document.querySelector("#layer-figure .plot").style.height = `${110 + 26 * Object.keys(portraits[0].layers).length}px`;
 }
-render();
