@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
+from collections import deque
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thalweg.control.decision import Decision, Factor, Policy
+from thalweg.control.measured import finite_gradients, measured, reshard
 from thalweg.control.probe import Probe
 from thalweg.control.rehearsal import rehearsed
-from thalweg.core.names import describe
 from thalweg.curvature.cost import Cost, CountsCost
 from thalweg.curvature.operators import LossFunction
+
+HISTORY = 10_000  # decisions kept: about 10 MB
 
 
 class Steered(Optimizer):
@@ -31,23 +36,29 @@ class Steered(Optimizer):
         base: an optimizer, thalweg's or torch's, that steps from the gradients in ``p.grad``.
         settings: the constants of the policy; a saved state is for these alone.
         policy: what decides.
+        model: the network.  FSDP2 needs it: sharded parameters are gathered through their modules.
 
     Attributes:
         base: the optimizer underneath.
         steps: how many were made.
-        history: a ``Decision`` for each step of this run.
+        history: a ``Decision`` for each of the last 10,000 steps of this run, the newest last.
         used: ``Cost`` of the last step's measurements, without the gradient of the batch.
+
+    Raises:
+        TypeError: a base that evaluates the loss itself.
+        ValueError: sharded parameters without a model; a model that does not have all parameters.
     """
 
-    def __init__(self, base: Optimizer, settings: object, policy: Policy) -> None:
-        if isinstance(base, CountsCost):
+    def __init__(self, base: Optimizer, settings: object, policy: Policy, model: nn.Module | None = None) -> None:
+        if isinstance(base, CountsCost) or needs_closure(base):
             raise TypeError(
                 f"{type(self).__name__}: base={type(base).__name__} evaluates the loss itself; take one that steps from the"
                 " gradients in p.grad."
             )
-        self.base, self.settings, self.policy = base, settings, policy
+        measured(type(self).__name__, base.param_groups, model)
+        self.base, self.settings, self.policy, self.model = base, settings, policy, model
         super().__init__(base.param_groups, base.defaults)
-        self.history: list[Decision] = []
+        self.history: deque[Decision] = deque(maxlen=HISTORY)
         self.used, self.steps, self.warned = Cost(), 0, False
         self.share()
 
@@ -74,26 +85,22 @@ class Steered(Optimizer):
                 Needed where a measurement is due; the first step is one.
 
         Raises:
-            TypeError: a measurement is due and there is no loss function; nothing has changed then, and the base has made no
-                step.
+            TypeError: a measurement is due and there is no loss function.
+            ValueError: one that calls backward, or whose loss is no scalar; whatever else it raises is passed on.  Nothing
+                has changed in any of these cases, and the same step can be called again.
         """
-        self.used, probe, asked = Cost(), None, largest(self.param_groups)
-        if asked and self.steps >= self.policy.next_probe:
-            if loss_fn is None:
-                raise TypeError(
-                    f"{type(self).__name__}: step {self.steps} measures curvature: call step(loss_fn), where loss_fn() returns"
-                    " the loss of this batch without backward.  Passed at every step, it is called only when needed;"
-                    " optimizer.next_probe is the next step that needs it."
-                )
-            probe = self.probe(loss_fn)
-        if asked:
-            decision = self.policy.decide(self.steps, asked, probe)
-        else:
-            decision = Decision(step=self.steps, asked=0.0, used=0.0, active="schedule", factors={})
-        with scaled(self.param_groups, decision.factors):
-            self.base.step()
-        if probe is not None:
-            self.used = probe.cost
+        asked = largest(self.param_groups)
+        probe = self.probe(loss_fn) if asked and self.steps >= self.policy.next_probe else None
+        before = self.policy.state_dict()
+        try:
+            decision = self.decided(asked, probe)
+            if decision.active != NO_STEP:
+                with scaled(self.param_groups, decision.factors):
+                    self.base.step()
+        except BaseException:
+            self.policy.load_state_dict(before)
+            raise
+        self.used = Cost() if probe is None else probe.cost
         self.history.append(decision)
         if decision.note and not self.warned:
             self.warned = True
@@ -104,24 +111,46 @@ class Steered(Optimizer):
             )
         self.steps += 1
 
+    def decided(self, asked: float, probe: Probe | None) -> Decision:
+        """The policy's decision; no step where a measurement failed and the gradients are not finite either.
+
+        A base that has a way of its own with such gradients, ``nonfinite=``, is left to it.
+        """
+        if not asked:
+            return Decision(step=self.steps, asked=0.0, used=0.0, active="schedule", factors={})
+        try:
+            decision = self.policy.decide(self.steps, asked, probe)
+        finally:
+            if probe is not None and self.model is not None:
+                reshard(self.model)
+        left_alone = all(group.get("nonfinite", "propagate") == "propagate" for group in self.param_groups)
+        if decision.note and left_alone and not finite_gradients(self.param_groups):
+            note = f"{decision.note}; the gradients are not finite, and no step is made"
+            return replace(decision, used=0.0, ratio=0.0, active=NO_STEP, factors={}, note=note)
+        return decision
+
     @property
     def next_probe(self) -> int:
         """The next step, counted from 0, that measures and needs a loss function; now, if it is not above ``steps``."""
         return max(self.policy.next_probe, self.steps)
 
-    def probe(self, loss_fn: LossFunction) -> Probe:
+    def probe(self, loss_fn: LossFunction | None) -> Probe:
         """The measurements of a step."""
-        places = [(i, j) for i, group in enumerate(self.param_groups) for j in range(len(group["params"]))]
-        places = [(i, j) for i, j in places if self.param_groups[i]["params"][j].requires_grad]
-        params: list[Tensor] = [self.param_groups[i]["params"][j] for i, j in places]
-        names = [describe(self.param_groups, i, j) for i, j in places]
-        rates = [float(self.param_groups[i]["lr"]) for i, _ in places]
+        name = type(self).__name__
+        if loss_fn is None:
+            raise TypeError(
+                f"{name}: step {self.steps} measures curvature: call step(loss_fn), where loss_fn() returns the loss of this"
+                " batch without backward.  Passed at every step, it is called only when needed; optimizer.next_probe is the"
+                " next step that needs it."
+            )
+        named, groups = measured(name, self.param_groups, self.model)
+        rates = [0.0 if i < 0 else float(self.param_groups[i]["lr"]) for i in groups]
 
         def move(factors: Mapping[str, Factor]) -> list[Tensor]:
             with scaled(self.param_groups, factors):
-                return rehearsed(self.base, params)
+                return rehearsed(self.base, [p for _, p in named])
 
-        return Probe(list(zip(names, params, strict=True)), [i for i, _ in places], rates, loss_fn, move)
+        return Probe(named, groups, rates, loss_fn, move, self.model)
 
     def state_dict(self) -> dict[str, Any]:
         """The base's, and under ``"control"`` what decides the steps to come: numbers.  ``history`` is not in it."""
@@ -151,8 +180,17 @@ class Steered(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles."""
-        own = ("base", "settings", "policy", "history", "used", "steps", "warned")
+        own = ("base", "settings", "policy", "model", "history", "used", "steps", "warned")
         return super().__getstate__() | {name: getattr(self, name) for name in own}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+NO_STEP = "gradients"  # the bound that is active where no step is made
+
+
+def needs_closure(base: Optimizer) -> bool:
+    """Whether its step cannot be called without one."""
+    first = next(iter(inspect.signature(base.step).parameters.values()), None)
+    return first is not None and first.default is first.empty and first.kind is first.POSITIONAL_OR_KEYWORD
 
 
 def largest(groups: list[dict[str, Any]]) -> float:
