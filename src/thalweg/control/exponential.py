@@ -101,7 +101,7 @@ class ExponentialPolicy:
                 self.measure(probe, step)
                 loss = probe.operator.loss.item()
             except FloatingPointError as error:
-                note = f"{error}; the last values stay"
+                note = f"{str(error).rstrip('.')}; the last values stay"
             held.next = step + self.law.every
         used = asked * held.factors.get("lr", 1.0)
         return Decision(

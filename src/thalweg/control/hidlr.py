@@ -169,7 +169,7 @@ class GroupwisePolicy:
                 a, loss = self.settings.average, probe.here
                 held.factors = [f * (a + (1 - a) * w) for f, w in zip(held.factors, wanted, strict=True)]
             except FloatingPointError as error:
-                note = f"{error}; the last learning rates stay"
+                note = f"{str(error).rstrip('.')}; the last learning rates stay"
         return Decision(
             step=step,
             asked=asked,
@@ -215,7 +215,7 @@ def ppi(slope: float, curvature: float, n: int) -> float:
     """``slope²/(curvature·n)``: 0 where the loss does not change, NaN where it is not convex."""
     if slope == 0:
         return 0.0
-    return slope**2 / (curvature * n) if curvature > 0 else math.nan
+    return slope * (slope / (curvature * n)) if curvature > 0 else math.nan
 
 
 def diagonal_solution(b: Tensor, A: Tensor) -> Tensor:

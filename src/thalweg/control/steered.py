@@ -107,7 +107,7 @@ class Steered(Optimizer):
             warnings.warn(
                 f"{type(self).__name__}: measuring before step {self.steps}: {decision.note}.  Further notes are in"
                 " optimizer.history alone.",
-                stacklevel=2,
+                stacklevel=4,
             )
         self.steps += 1
 

@@ -61,6 +61,6 @@ def checked(operator: Built) -> Built:
         here = [n for n, g in zip(operator.source.names, operator.slopes, strict=True) if not g.isfinite().all()]
         raise FloatingPointError(f"the gradient of the loss by {here[0] if here else 'a parameter'} is not finite.")
     operator.cost.values += 1
-    with operator.source.evaluating(), torch.no_grad():
+    with operator.source.evaluating():  # with gradients: a loss may differentiate by itself
         operator.require_same(operator.source())
     return operator
