@@ -95,7 +95,7 @@ def begun(chosen: Edge | Exponential | CDAT, base: Optimizer) -> Policy:
                         " SGD underneath, or policy='edge'."
                     )
         if advice := chosen.advice(largest(base.param_groups)):
-            warnings.warn(advice, stacklevel=3)
+            warnings.warn(f"DCAO: {advice}.", stacklevel=3)
     return chosen.begin()
 
 
