@@ -482,10 +482,13 @@ def test_a_loss_that_is_not_finite() -> None:
     assert optimizer.history[-1].note == ""
 
 
-def test_a_loss_of_another_batch_is_found() -> None:
+@pytest.mark.parametrize("how", ["another batch", "an eighth of it"])
+def test_a_loss_that_is_not_the_gradients_is_found(how: str) -> None:
     model = network()
     optimizer = DCAO(model.parameters(), 0.05, momentum=0.0)
     losses, others = ([lambda i=i: F.mse_loss(model(x[i]), y[i]) for i in order] for order in (rows(0), rows(1)))
+    if how == "an eighth of it":
+        others = [lambda loss_fn=loss_fn: loss_fn() / 8 for loss_fn in losses]
 
     def run() -> None:
         for loss_fn, other in zip(losses, others, strict=True):

@@ -574,6 +574,41 @@ def test_a_loss_concave_along_every_step(name: str) -> None:
     assert all(b <= slew * a * (1 + 1e-12) for a, b in pairwise(used))
 
 
+@pytest.mark.filterwarnings("ignore:DCAO. measuring")
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_a_loss_on_another_scale_than_its_gradients(scale: float) -> None:
+    """As with a scaler's factor left in it: the bound along the step is a quotient, and does not see it."""
+
+    def run(scale: float) -> DCAO:
+        model = network()
+        optimizer = DCAO(base=thalweg.AdamW(model.parameters(), lr=1.0))
+        for loss_fn in batch_losses(model, 60):
+            optimizer.zero_grad()
+            loss_fn().backward()
+            optimizer.step(lambda loss_fn=loss_fn: loss_fn() * scale)
+        return optimizer
+
+    other, own = run(scale), run(1.0)
+    assert [d.used for d in other.history] == pytest.approx([d.used for d in own.history])
+
+
+def test_a_loss_in_another_mode_leaves_that_of_a_known_model() -> None:
+    """Evaluated without dropout, the direction is about the gradient's own: nothing to warn of."""
+    model = network(nn.Dropout(0.2))
+    optimizer = DCAO(model.parameters(), 0.5, model=model)
+
+    def in_eval() -> Tensor:
+        model.eval()
+        return F.mse_loss(model(x), y)
+
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.mse_loss(model(x), y).backward()
+        optimizer.step(in_eval)
+        assert all(module.training for module in model.modules())
+    assert not any(d.note for d in optimizer.history)
+
+
 def test_a_loss_that_differentiates_by_itself() -> None:
     """A penalty on the input's gradient, and on the parameters': nothing is evaluated without a graph."""
     model: Any = network()

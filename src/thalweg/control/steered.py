@@ -36,7 +36,8 @@ class Steered(Optimizer):
         base: an optimizer, thalweg's or torch's, that steps from the gradients in ``p.grad``.
         settings: the constants of the policy; a saved state is for these alone.
         policy: what decides.
-        model: the network.  FSDP2 needs it: sharded parameters are gathered through their modules.
+        model: the network.  FSDP2 needs it: sharded parameters are gathered through their modules.  Only with it is a mode
+            that ``loss_fn`` switches put back.
 
     Attributes:
         base: the optimizer underneath.
@@ -80,9 +81,15 @@ class Steered(Optimizer):
     def step(self, loss_fn: LossFunction | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step of the base, from the gradients in ``p.grad``, at the learning rate decided for it.
 
+        With a gradient scaler, ``scaler.step(optimizer, loss_fn)``; a step that it skips is not counted.  A step whose
+        measurement fails because the gradients are not finite is not made; between measurements they are the base's affair:
+        thalweg's pass over such steps under ``nonfinite="skip"``.
+
         Args:
-            loss_fn: returns the loss of the batch that these gradients are of, with its graph, without calling backward.
-                Needed where a measurement is due; the first step is one.
+            loss_fn: returns the loss that these gradients are of, with its graph, without calling backward and without a
+                scaler's factor: the same batch, in the same mode; the mean over the micro-batches where gradients were
+                accumulated; each process's own under DistributedDataParallel and FSDP2, through the wrapped model.  Needed
+                where a measurement is due; the first step is one.
 
         Raises:
             TypeError: a measurement is due and there is no loss function.
