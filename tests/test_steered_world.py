@@ -447,7 +447,12 @@ def with_backward(loss_fn: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 FAULTS: dict[str, tuple[Callable[[Callable[[], Tensor]], Any], type[Exception], str]] = {
-    "no loss function": (lambda f: None, TypeError, r"measures curvature: call step\(loss_fn\)"),
+    "no loss function": (lambda f: None, TypeError, r"measures curvature: call step\(loss_fn\).* was given NoneType"),
+    "the loss itself": (
+        lambda f: torch.ones(()),
+        TypeError,
+        r"measures curvature: call step\(loss_fn\).* was given Tensor",
+    ),
     "it raises at once": (lambda f: raising_after(0, f), Broken, "by itself"),
     "it raises later": (lambda f: raising_after(1, f), Broken, "by itself"),
     "it calls backward": (with_backward, ValueError, "loss_fn wrote gradients"),
@@ -624,6 +629,25 @@ def test_a_loss_that_differentiates_by_itself() -> None:
         start = loss_fn().item()
         train(POLICIES[name](model.parameters()), [loss_fn] * 15)
         assert loss_fn().item() < start
+
+
+def test_a_state_that_does_not_fit_changes_nothing() -> None:
+    model = network()
+    optimizer = HiDLR(model.parameters(), groups=by_name(model))
+    train(optimizer, batch_losses(model, 12))
+    other = HiDLR(thalweg.AdamW(model.parameters()), groups=by_name(model))
+    train(other, batch_losses(model, 3))
+    before = state_of(model, optimizer)
+    with pytest.raises(ValueError, match="SGD: the state"):
+        optimizer.load_state_dict(other.state_dict())
+    assert state_of(model, optimizer) == before
+    with pytest.raises(ValueError, match="no 'control'; to go on from a run of the base alone"):
+        optimizer.load_state_dict(optimizer.base.state_dict())
+    # As distributed checkpoints do it, which keep 'state' and 'param_groups' alone: the base's, and the rest beside it.
+    states = optimizer.base.state_dict(), optimizer.state_dict()["control"]
+    train(optimizer, batch_losses(model, 3))
+    optimizer.load_state_dict(states[0] | {"control": states[1]})
+    assert optimizer.steps == 12
 
 
 @pytest.mark.parametrize("base", [torch.optim.LBFGS, thalweg.LBFGS, thalweg.NewtonCG])

@@ -100,9 +100,10 @@ class HiDLR(Steered):
     ) -> None:
         chosen = Groupwise(form=form, every=every, average=average, factor=factor)
         under = base if isinstance(base, Optimizer) else SGD(base, lr, momentum, weight_decay=weight_decay)
+        super().__init__(under, chosen, GroupwisePolicy(chosen, under), model)
         if groups is not None:
             regroup("HiDLR", under, groups)
-        super().__init__(under, chosen, GroupwisePolicy(chosen, under), model)
+            self.share()
 
     def ppi(self) -> Influences:
         """What the parameters of each group were worth in the steps of ``history``; printed, a table.

@@ -92,7 +92,7 @@ class Steered(Optimizer):
                 where a measurement is due; the first step is one.
 
         Raises:
-            TypeError: a measurement is due and there is no loss function.
+            TypeError: a measurement is due and there is no loss function, or one that returns no tensor.
             ValueError: one that calls backward, or whose loss is no scalar; whatever else it raises is passed on.  Nothing
                 has changed in any of these cases, and the same step can be called again.
         """
@@ -109,14 +109,14 @@ class Steered(Optimizer):
             raise
         self.used = Cost() if probe is None else probe.cost
         self.history.append(decision)
+        self.steps += 1
         if decision.note and not self.warned:
             self.warned = True
             warnings.warn(
-                f"{type(self).__name__}: measuring before step {self.steps}: {decision.note}.  Further notes are in"
+                f"{type(self).__name__}: measuring before step {decision.step}: {decision.note}.  Further notes are in"
                 " optimizer.history alone.",
                 stacklevel=4,
             )
-        self.steps += 1
 
     def decided(self, asked: float, probe: Probe | None) -> Decision:
         """The policy's decision; no step where a measurement failed and the gradients are not finite either.
@@ -144,11 +144,11 @@ class Steered(Optimizer):
     def probe(self, loss_fn: LossFunction | None) -> Probe:
         """The measurements of a step."""
         name = type(self).__name__
-        if loss_fn is None:
+        if loss_fn is None or not callable(loss_fn):
             raise TypeError(
                 f"{name}: step {self.steps} measures curvature: call step(loss_fn), where loss_fn() returns the loss of this"
-                " batch without backward.  Passed at every step, it is called only when needed; optimizer.next_probe is the"
-                " next step that needs it."
+                f" batch without backward; it was given {type(loss_fn).__name__}.  Passed at every step, loss_fn is called only"
+                " when needed; optimizer.next_probe is the next step that needs it."
             )
         named, groups = measured(name, self.param_groups, self.model)
         rates = [0.0 if i < 0 else float(self.param_groups[i]["lr"]) for i in groups]
@@ -168,7 +168,7 @@ class Steered(Optimizer):
         """Continue bit for bit where a run was saved.
 
         Raises:
-            ValueError: a state dict of another policy, or of the base alone; nothing has changed then.
+            ValueError: a state dict of another policy, or of the base alone; what the base raises.  Nothing has changed then.
         """
         control, mine = state_dict.get("control"), type(self.settings).__name__
         if control is None:
@@ -180,9 +180,14 @@ class Steered(Optimizer):
             raise ValueError(
                 f"{type(self).__name__}: the state dict is of policy {control['policy']}; this one's is {mine}."
             )
-        self.base.load_state_dict({n: v for n, v in state_dict.items() if n != "control"})
+        before = self.policy.state_dict()
+        try:
+            self.policy.load_state_dict(control["held"])
+            self.base.load_state_dict({n: v for n, v in state_dict.items() if n != "control"})
+        except BaseException:
+            self.policy.load_state_dict(before)
+            raise
         self.share()
-        self.policy.load_state_dict(control["held"])
         self.steps = control["steps"]
 
     def __getstate__(self) -> dict[str, Any]:
