@@ -597,20 +597,27 @@ def test_a_loss_on_another_scale_than_its_gradients(scale: float) -> None:
     assert [d.used for d in other.history] == pytest.approx([d.used for d in own.history])
 
 
-def test_a_loss_in_another_mode_leaves_that_of_a_known_model() -> None:
+@pytest.mark.parametrize("puts_back", [True, False])
+@pytest.mark.parametrize("policy", ["edge", "cdat"])
+def test_a_loss_in_another_mode_leaves_the_models(policy: str, puts_back: bool) -> None:
     """Evaluated without dropout, the direction is about the gradient's own: nothing to warn of."""
-    model = network(nn.Dropout(0.2))
-    optimizer = DCAO(model.parameters(), 0.5, model=model)
+    model = network(nn.Dropout(0.2), nn.BatchNorm1d(6).eval())
+    optimizer = DCAO(model.parameters(), 0.5, policy=policy)
 
     def in_eval() -> Tensor:
         model.eval()
-        return F.mse_loss(model(x), y)
+        loss = F.mse_loss(model(x), y)
+        if puts_back:
+            model.train()
+            model[3].eval()
+        return loss
 
     for _ in range(60):
         optimizer.zero_grad()
         F.mse_loss(model(x), y).backward()
         optimizer.step(in_eval)
-        assert all(module.training for module in model.modules())
+        assert [module.training for module in model] == [True, True, True, False, True]
+        assert model.training
     assert not any(d.note for d in optimizer.history)
 
 

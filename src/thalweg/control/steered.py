@@ -36,8 +36,7 @@ class Steered(Optimizer):
         base: an optimizer, thalweg's or torch's, that steps from the gradients in ``p.grad``.
         settings: the constants of the policy; a saved state is for these alone.
         policy: what decides.
-        model: the network.  FSDP2 needs it: sharded parameters are gathered through their modules.  Only with it is a mode
-            that ``loss_fn`` switches put back.
+        model: the network.  FSDP2 needs it: sharded parameters are gathered through their modules.
 
     Attributes:
         base: the optimizer underneath.
