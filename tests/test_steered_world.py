@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 import thalweg
 from thalweg.conformance.sharded import in_two_processes
 from thalweg.control import DCAO, HiDLR, Steered, steered
+from thalweg.control.probe import Probe
 from thalweg.core.sharding import whole
 
 x = torch.randn(24, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -619,6 +620,18 @@ def test_a_loss_in_another_mode_leaves_the_models(policy: str, puts_back: bool) 
         assert [module.training for module in model] == [True, True, True, False, True]
         assert model.training
     assert not any(d.note for d in optimizer.history)
+
+
+@pytest.mark.parametrize("form", ["values", "product"])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_a_probe_knows_whether_the_loss_draws(rate: float, form: Any) -> None:
+    model = network(nn.Dropout(rate))
+    u = [torch.ones_like(p) for p in model.parameters()]
+    probe = Probe(
+        list(model.named_parameters()), [0] * 4, [1.0] * 4, lambda: F.mse_loss(model(x), y), lambda factors: u
+    )
+    probe.along(u, 0.1, form)
+    assert probe.draws == (rate > 0)
 
 
 def test_a_loss_that_differentiates_by_itself() -> None:

@@ -70,6 +70,9 @@ class Probe:
         loss_fn: returns the loss of the batch whose gradient the parameters hold.
         move: what the optimizer would add to these parameters, its hyperparameters multiplied by factors.
         model: the network, whose parameters these are; needed where they are sharded.
+
+    Attributes:
+        draws: whether the loss function took random numbers so far.
     """
 
     def __init__(
@@ -82,9 +85,22 @@ class Probe:
         model: nn.Module | None = None,
     ) -> None:
         self.of = named if model is None else model
-        self.named, self.groups, self.rates, self.loss_fn, self.move = named, groups, rates, loss_fn, move
+        self.named, self.groups, self.rates, self.move = named, groups, rates, move
+        self.devices = sorted({d.index for _, p in named if (d := local(p).device).type == "cuda"})
+        self.given, self.draws = loss_fn, False
         self.values = 0
         self.operators: list[Hessian] = []
+
+    def loss_fn(self) -> Tensor:
+        """The loss; ``draws`` notes whether it took random numbers: then its dropout masks are not the gradient's."""
+        before = self.generators()
+        loss = self.given()
+        self.draws = self.draws or not all(map(torch.equal, before, self.generators()))
+        return loss
+
+    def generators(self) -> list[Tensor]:
+        """The states of those that dropout draws from."""
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(i) for i in self.devices)]
 
     @property
     def cost(self) -> Cost:
