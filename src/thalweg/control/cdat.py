@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from thalweg.control.decision import Decision
-from thalweg.control.probe import NOTHING, Form, Probe, quotient
+from thalweg.control.probe import NOTHING, Along, Form, Probe, quotient
 from thalweg.core.allowed import Choice, Range, fraction, nonnegative
 
 
@@ -71,15 +71,14 @@ class CDATPolicy:
         held, cdat, note, seen = self.held, self.cdat, "", NOTHING
         if probe is not None:
             held.next = step + cdat.every
-            h = min(asked, held.lr) or asked
-            seen = probe.along(probe.update(h), h, cdat.form)
-            if seen.finite:
+            try:
+                seen = self.looked(probe, min(asked, held.lr) or asked)
                 a = cdat.average
                 held.slope = a * held.slope + (1 - a) * max(seen.slope, 0.0)
                 held.curvature = a * held.curvature + (1 - a) * abs(seen.curvature)
                 held.lr = cdat.sigma * quotient(held.slope, held.curvature + cdat.eps)
-            else:
-                note = "the loss along the step is not finite; the last values stay"
+            except FloatingPointError as error:
+                note = f"{str(error).rstrip('.')}; the last values stay"
         used = min(asked, held.lr)
         return Decision(
             step=step,
@@ -94,6 +93,13 @@ class CDATPolicy:
             curvature=seen.curvature,
             note=note,
         )
+
+    def looked(self, probe: Probe, h: float) -> Along:
+        """The loss along a step of h."""
+        seen = probe.along(probe.update(h), h, self.cdat.form)
+        if not seen.finite:
+            raise FloatingPointError(f"the loss along the step is not finite at a learning rate of {h:g}")
+        return seen
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers."""

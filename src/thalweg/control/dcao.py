@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
@@ -43,6 +43,7 @@ class DCAO(Steered):
         momentum: μ of SGD.
         weight_decay: λ of SGD.
         base: an optimizer, thalweg's or torch's, in place of these four.
+        model: the network; FSDP2 needs it, see ``Steered``.
         policy: ``"edge"``, ``"exponential"``, ``"cdat"``, or one of ``Edge``, ``Exponential``, ``CDAT`` with its constants.
         constants: of the policy, by name.
 
@@ -61,6 +62,7 @@ class DCAO(Steered):
         weight_decay: float = 0.0,
         *,
         base: Optimizer | None = None,
+        model: nn.Module | None = None,
         policy: str | Edge | Exponential | CDAT = "edge",
         **constants: Any,
     ) -> None:
@@ -68,7 +70,7 @@ class DCAO(Steered):
             raise TypeError("DCAO: pass either params, for SGD with momentum underneath, or base=optimizer.")
         chosen = settings(policy, constants)
         under = SGD(cast(ParamsT, params), lr, momentum, weight_decay=weight_decay) if base is None else base
-        super().__init__(under, chosen, begun(chosen, under))
+        super().__init__(under, chosen, begun(chosen, under), model)
 
 
 def settings(policy: str | Edge | Exponential | CDAT, constants: dict[str, Any]) -> Edge | Exponential | CDAT:
@@ -93,7 +95,7 @@ def begun(chosen: Edge | Exponential | CDAT, base: Optimizer) -> Policy:
                         " SGD underneath, or policy='edge'."
                     )
         if advice := chosen.advice(largest(base.param_groups)):
-            warnings.warn(advice, stacklevel=3)
+            warnings.warn(f"DCAO: {advice}.", stacklevel=3)
     return chosen.begin()
 
 

@@ -22,7 +22,7 @@ class GroupReading:
         slope: −gᵀΔ.
         curvature: ΔᵀHΔ.
         ppi: the parameter influence per parameter, ``slope²/(curvature·dim)``: twice what the best step along this move gains
-            per parameter.  arXiv:2501.06954
+            per parameter; 0 where the slope is 0, else NaN where the curvature is not positive.  arXiv:2501.06954
     """
 
     lr: float
@@ -41,7 +41,8 @@ class Decision:
         step: how many steps were made before.
         asked: the learning rate in the groups, which is what the user or a scheduler put there.
         used: the learning rate of the step.
-        active: which bound held: ``"schedule"`` where it is the learning rate asked for.
+        active: which bound held: ``"schedule"`` where it is the learning rate asked for, ``"gradients"`` where these are not
+            finite, and no step was made.
         bounds: the learning rate that each bound would allow.
         factors: by what each hyperparameter of the groups was multiplied for this step: a number for all, or one for each.
         loss: of the batch, where it was evaluated.

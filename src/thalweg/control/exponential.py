@@ -25,7 +25,8 @@ class Exponential:
 
     α, β and γ carry units of 1/curvature: multiply the loss by 10, and η₀ by 1/10, and training freezes; ``normalized``
     mends that.  Training sharpens until ρ ≈ 2/η, and with that ``η = η₀ exp(−2α/η)`` has a solution only if η₀ ≥ 2eα: below,
-    η and ρ drive each other to 0 and infinity, so that a smaller η₀ is warned of.
+    η and ρ drive each other to 0 and infinity, so that a smaller η₀ is warned of.  Normalized, ``η = η₀ exp(−α(2/ηρ_ref − 1))``
+    is reached from η₀ only if ``η₀ρ_ref ≥ 2a exp(1 − a)``, a = min(α, 1): known, and warned of, at the first measurement.
 
     Attributes:
         alpha, beta, gamma: α, β, γ.
@@ -54,14 +55,20 @@ class Exponential:
         Choice(get_args(Gap)).check("Exponential: gap", self.gap)
         flag.check("Exponential: normalized", self.normalized)
 
-    def advice(self, lr: float) -> str | None:
-        """What to warn of at a learning rate η₀."""
-        least = 2 * math.e * self.alpha
-        if self.normalized or lr >= least:
-            return None
+    def least(self, rho_ref: float) -> float:
+        """The smallest η₀ at which sharpness and learning rate have a resting point."""
+        a = min(self.alpha, 1.0)
+        return 2 * a * math.exp(1 - a) / rho_ref if self.normalized else 2 * math.e * self.alpha
+
+    def advice(self, lr: float, rho_ref: float = math.nan) -> str:
+        """What to warn of at a learning rate η₀; "" if there is nothing, or, normalized, no ρ_ref yet."""
+        if (self.normalized and not rho_ref > 0) or lr >= (least := self.least(rho_ref)):
+            return ""
+        known = f"2a·exp(1 − a)/ρ_ref, with a = min(α, 1) and ρ_ref = {rho_ref:.3g}" if self.normalized else "2eα"
+        remedy = "a smaller alpha" if self.normalized else f"alpha ≤ {lr / (2 * math.e):.3g}, or normalized=True"
         return (
-            f"DCAO: lr={lr:g} is below 2eα = {least:g} at alpha={self.alpha:g}: sharpness and learning rate then have no"
-            f" resting point, and training may freeze; take alpha ≤ {lr / (2 * math.e):.3g}, or normalized=True."
+            f"lr={lr:g} is below {least:.3g} = {known}; at alpha={self.alpha:g} sharpness and learning rate then have no"
+            f" resting point, and training may freeze; take {remedy}"
         )
 
     def begin(self) -> ExponentialPolicy:
@@ -98,10 +105,12 @@ class ExponentialPolicy:
         held, note, loss = self.held, "", math.nan
         if probe is not None:
             try:
+                first = math.isnan(held.rho_ref)
                 self.measure(probe, step)
+                note = self.law.advice(asked, held.rho_ref) if first and self.law.normalized else ""
                 loss = probe.operator.loss.item()
             except FloatingPointError as error:
-                note = f"{error}; the last values stay"
+                note = f"{str(error).rstrip('.')}; the last values stay"
             held.next = step + self.law.every
         used = asked * held.factors.get("lr", 1.0)
         return Decision(

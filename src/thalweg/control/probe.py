@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from thalweg.core.sharding import local
+from thalweg.core.sharding import local, whole
 from thalweg.curvature.build import hessian
 from thalweg.curvature.cost import Cost
 from thalweg.curvature.hessian import Hessian
@@ -69,6 +69,10 @@ class Probe:
         rates: the learning rate of each as asked for; the largest is the reference.
         loss_fn: returns the loss of the batch whose gradient the parameters hold.
         move: what the optimizer would add to these parameters, its hyperparameters multiplied by factors.
+        model: the network, whose parameters these are; needed where they are sharded.
+
+    Attributes:
+        draws: whether the loss function took random numbers so far.
     """
 
     def __init__(
@@ -78,10 +82,25 @@ class Probe:
         rates: Sequence[float],
         loss_fn: LossFunction,
         move: Callable[[Mapping[str, float | tuple[float, ...]]], list[Tensor]],
+        model: nn.Module | None = None,
     ) -> None:
-        self.named, self.groups, self.rates, self.loss_fn, self.move = named, groups, rates, loss_fn, move
+        self.of = named if model is None else model
+        self.named, self.groups, self.rates, self.move = named, groups, rates, move
+        self.devices = sorted({d.index for _, p in named if (d := local(p).device).type == "cuda"})
+        self.given, self.draws = loss_fn, False
         self.values = 0
         self.operators: list[Hessian] = []
+
+    def loss_fn(self) -> Tensor:
+        """The loss; ``draws`` notes whether it took random numbers: then its dropout masks are not the gradient's."""
+        before = self.generators()
+        loss = self.given()
+        self.draws = self.draws or not all(map(torch.equal, before, self.generators()))
+        return loss
+
+    def generators(self) -> list[Tensor]:
+        """The states of those that dropout draws from."""
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(i) for i in self.devices)]
 
     @property
     def cost(self) -> Cost:
@@ -92,12 +111,12 @@ class Probe:
     @cached_property
     def source(self) -> Loss:
         """The loss as a function of the parameters."""
-        return Loss(self.loss_fn, self.named)
+        return Loss(self.loss_fn, self.of)
 
     @cached_property
     def operator(self) -> Hessian:
         """The Hessian."""
-        self.operators.append(hessian(self.loss_fn, self.named))
+        self.operators.append(hessian(self.loss_fn, self.of))
         return self.operators[0]
 
     def update(self, lr: float) -> list[Tensor]:
@@ -138,15 +157,15 @@ class Probe:
     def value(self, u: Sequence[Tensor], h: float) -> float:
         """L(w + hu)."""
         pairs = zip(self.source.leaves, u, strict=True)
-        moved = [(leaf + h * x.to(leaf.dtype)).detach() for leaf, x in pairs]
+        moved = [(leaf + h * whole(x).to(leaf.dtype)).detach().requires_grad_() for leaf, x in pairs]
         return self.evaluated(self.source.standing_in(moved))
 
     def evaluated(self, stand_ins: Mapping[Tensor, Tensor]) -> float:
-        """The loss with other tensors in the place of parameters."""
+        """The loss with other tensors in the place of parameters; it may differentiate by itself, so that gradients are on."""
         self.values += 1
-        with self.source.evaluating(), torch.no_grad():
+        with self.source.evaluating():
             loss = self.source.at(stand_ins)
-        return self.source.space().mean_number(loss.double()).item()
+        return self.source.space().mean_number(loss.detach().double()).item()
 
     def spectrum(self, k: int, which: Which, tol: float, seed: int) -> Eigenpairs:
         """The k extreme eigenvalues of L^½ H L^½, L the parameters' learning rates over the largest; of H if all are equal."""

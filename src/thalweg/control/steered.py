@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
+from collections import deque
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thalweg.control.decision import Decision, Factor, Policy
+from thalweg.control.measured import finite_gradients, measured, reshard
 from thalweg.control.probe import Probe
 from thalweg.control.rehearsal import rehearsed
-from thalweg.core.names import describe
 from thalweg.curvature.cost import Cost, CountsCost
 from thalweg.curvature.operators import LossFunction
+
+HISTORY = 10_000  # decisions kept: about 10 MB
 
 
 class Steered(Optimizer):
@@ -31,23 +36,29 @@ class Steered(Optimizer):
         base: an optimizer, thalweg's or torch's, that steps from the gradients in ``p.grad``.
         settings: the constants of the policy; a saved state is for these alone.
         policy: what decides.
+        model: the network.  FSDP2 needs it: sharded parameters are gathered through their modules.
 
     Attributes:
         base: the optimizer underneath.
         steps: how many were made.
-        history: a ``Decision`` for each step of this run.
+        history: a ``Decision`` for each of the last 10,000 steps of this run, the newest last.
         used: ``Cost`` of the last step's measurements, without the gradient of the batch.
+
+    Raises:
+        TypeError: a base that evaluates the loss itself.
+        ValueError: sharded parameters without a model; a model that does not have all parameters.
     """
 
-    def __init__(self, base: Optimizer, settings: object, policy: Policy) -> None:
-        if isinstance(base, CountsCost):
+    def __init__(self, base: Optimizer, settings: object, policy: Policy, model: nn.Module | None = None) -> None:
+        if isinstance(base, CountsCost) or needs_closure(base):
             raise TypeError(
                 f"{type(self).__name__}: base={type(base).__name__} evaluates the loss itself; take one that steps from the"
                 " gradients in p.grad."
             )
-        self.base, self.settings, self.policy = base, settings, policy
+        measured(type(self).__name__, base.param_groups, model)
+        self.base, self.settings, self.policy, self.model = base, settings, policy, model
         super().__init__(base.param_groups, base.defaults)
-        self.history: list[Decision] = []
+        self.history: deque[Decision] = deque(maxlen=HISTORY)
         self.used, self.steps, self.warned = Cost(), 0, False
         self.share()
 
@@ -69,59 +80,83 @@ class Steered(Optimizer):
     def step(self, loss_fn: LossFunction | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step of the base, from the gradients in ``p.grad``, at the learning rate decided for it.
 
+        With a gradient scaler, ``scaler.step(optimizer, loss_fn)``; a step that it skips is not counted.  A step whose
+        measurement fails because the gradients are not finite is not made; between measurements they are the base's affair:
+        thalweg's pass over such steps under ``nonfinite="skip"``.
+
         Args:
-            loss_fn: returns the loss of the batch that these gradients are of, with its graph, without calling backward.
-                Needed where a measurement is due; the first step is one.
+            loss_fn: returns the loss that these gradients are of, with its graph, without calling backward and without a
+                scaler's factor: the same batch, in the same mode; the mean over the micro-batches where gradients were
+                accumulated; each process's own under DistributedDataParallel and FSDP2, through the wrapped model.  Needed
+                where a measurement is due; the first step is one.
 
         Raises:
-            TypeError: a measurement is due and there is no loss function; nothing has changed then, and the base has made no
-                step.
+            TypeError: a measurement is due and there is no loss function, or one that returns no tensor.
+            ValueError: one that calls backward, or whose loss is no scalar; whatever else it raises is passed on.  Nothing
+                has changed in any of these cases, and the same step can be called again.
         """
-        self.used, probe, asked = Cost(), None, largest(self.param_groups)
-        if asked and self.steps >= self.policy.next_probe:
-            if loss_fn is None:
-                raise TypeError(
-                    f"{type(self).__name__}: step {self.steps} measures curvature: call step(loss_fn), where loss_fn() returns"
-                    " the loss of this batch without backward.  Passed at every step, it is called only when needed;"
-                    " optimizer.next_probe is the next step that needs it."
-                )
-            probe = self.probe(loss_fn)
-        if asked:
-            decision = self.policy.decide(self.steps, asked, probe)
-        else:
-            decision = Decision(step=self.steps, asked=0.0, used=0.0, active="schedule", factors={})
-        with scaled(self.param_groups, decision.factors):
-            self.base.step()
-        if probe is not None:
-            self.used = probe.cost
+        asked = largest(self.param_groups)
+        probe = self.probe(loss_fn) if asked and self.steps >= self.policy.next_probe else None
+        before = self.policy.state_dict()
+        try:
+            decision = self.decided(asked, probe)
+            if decision.active != NO_STEP:
+                with scaled(self.param_groups, decision.factors):
+                    self.base.step()
+        except BaseException:
+            self.policy.load_state_dict(before)
+            raise
+        self.used = Cost() if probe is None else probe.cost
         self.history.append(decision)
+        self.steps += 1
         if decision.note and not self.warned:
             self.warned = True
             warnings.warn(
-                f"{type(self).__name__}: measuring before step {self.steps}: {decision.note}.  Further notes are in"
+                f"{type(self).__name__}: measuring before step {decision.step}: {decision.note}.  Further notes are in"
                 " optimizer.history alone.",
-                stacklevel=2,
+                stacklevel=4,
             )
-        self.steps += 1
+
+    def decided(self, asked: float, probe: Probe | None) -> Decision:
+        """The policy's decision; no step where a measurement failed and the gradients are not finite either.
+
+        A base that has a way of its own with such gradients, ``nonfinite=``, is left to it.
+        """
+        if not asked:
+            return Decision(step=self.steps, asked=0.0, used=0.0, active="schedule", factors={})
+        try:
+            decision = self.policy.decide(self.steps, asked, probe)
+        finally:
+            if probe is not None and self.model is not None:
+                reshard(self.model)
+        left_alone = all(group.get("nonfinite", "propagate") == "propagate" for group in self.param_groups)
+        if decision.note and left_alone and not finite_gradients(self.param_groups):
+            note = f"{decision.note}; the gradients are not finite, and no step is made"
+            return replace(decision, used=0.0, ratio=0.0, active=NO_STEP, factors={}, note=note)
+        return decision
 
     @property
     def next_probe(self) -> int:
         """The next step, counted from 0, that measures and needs a loss function; now, if it is not above ``steps``."""
         return max(self.policy.next_probe, self.steps)
 
-    def probe(self, loss_fn: LossFunction) -> Probe:
+    def probe(self, loss_fn: LossFunction | None) -> Probe:
         """The measurements of a step."""
-        places = [(i, j) for i, group in enumerate(self.param_groups) for j in range(len(group["params"]))]
-        places = [(i, j) for i, j in places if self.param_groups[i]["params"][j].requires_grad]
-        params: list[Tensor] = [self.param_groups[i]["params"][j] for i, j in places]
-        names = [describe(self.param_groups, i, j) for i, j in places]
-        rates = [float(self.param_groups[i]["lr"]) for i, _ in places]
+        name = type(self).__name__
+        if loss_fn is None or not callable(loss_fn):
+            raise TypeError(
+                f"{name}: step {self.steps} measures curvature: call step(loss_fn), where loss_fn() returns the loss of this"
+                f" batch without backward; it was given {type(loss_fn).__name__}.  Passed at every step, loss_fn is called only"
+                " when needed; optimizer.next_probe is the next step that needs it."
+            )
+        named, groups = measured(name, self.param_groups, self.model)
+        rates = [0.0 if i < 0 else float(self.param_groups[i]["lr"]) for i in groups]
 
         def move(factors: Mapping[str, Factor]) -> list[Tensor]:
             with scaled(self.param_groups, factors):
-                return rehearsed(self.base, params)
+                return rehearsed(self.base, [p for _, p in named])
 
-        return Probe(list(zip(names, params, strict=True)), [i for i, _ in places], rates, loss_fn, move)
+        return Probe(named, groups, rates, loss_fn, move, self.model)
 
     def state_dict(self) -> dict[str, Any]:
         """The base's, and under ``"control"`` what decides the steps to come: numbers.  ``history`` is not in it."""
@@ -132,7 +167,7 @@ class Steered(Optimizer):
         """Continue bit for bit where a run was saved.
 
         Raises:
-            ValueError: a state dict of another policy, or of the base alone; nothing has changed then.
+            ValueError: a state dict of another policy, or of the base alone; what the base raises.  Nothing has changed then.
         """
         control, mine = state_dict.get("control"), type(self.settings).__name__
         if control is None:
@@ -144,15 +179,29 @@ class Steered(Optimizer):
             raise ValueError(
                 f"{type(self).__name__}: the state dict is of policy {control['policy']}; this one's is {mine}."
             )
-        self.base.load_state_dict({n: v for n, v in state_dict.items() if n != "control"})
+        before = self.policy.state_dict()
+        try:
+            self.policy.load_state_dict(control["held"])
+            self.base.load_state_dict({n: v for n, v in state_dict.items() if n != "control"})
+        except BaseException:
+            self.policy.load_state_dict(before)
+            raise
         self.share()
-        self.policy.load_state_dict(control["held"])
         self.steps = control["steps"]
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles."""
-        own = ("base", "settings", "policy", "history", "used", "steps", "warned")
+        own = ("base", "settings", "policy", "model", "history", "used", "steps", "warned")
         return super().__getstate__() | {name: getattr(self, name) for name in own}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+NO_STEP = "gradients"  # the bound that is active where no step is made
+
+
+def needs_closure(base: Optimizer) -> bool:
+    """Whether its step cannot be called without one."""
+    first = next(iter(inspect.signature(base.step).parameters.values()), None)
+    return first is not None and first.default is first.empty and first.kind is first.POSITIONAL_OR_KEYWORD
 
 
 def largest(groups: list[dict[str, Any]]) -> float:

@@ -53,13 +53,14 @@ def empirical_fisher(loss_fn: LossFunction, params: Params) -> EmpiricalFisher:
 
 
 def checked(operator: Built) -> Built:
-    """The operator, if its loss is finite and the same when it is evaluated again."""
-    if not math.isfinite(operator.first):
-        raise FloatingPointError(f"loss_fn returned {operator.first}; curvature needs a finite loss.")
-    for name, slope in zip(operator.source.names, operator.slopes, strict=True):
-        if not slope.isfinite().all():
-            raise FloatingPointError(f"the gradient of the loss by {name} is not finite.")
+    """The operator, if its loss is finite and the same when it is evaluated again; processes refuse together or not at all."""
+    if not math.isfinite(loss := operator.loss.item()):
+        raise FloatingPointError(f"loss_fn returned {loss}; curvature needs a finite loss.")
+    bad = (~operator.gradient.isfinite()).to(operator.space.dtype)
+    if operator.space.inner(bad[None], torch.ones_like(bad)).item():
+        here = [n for n, g in zip(operator.source.names, operator.slopes, strict=True) if not g.isfinite().all()]
+        raise FloatingPointError(f"the gradient of the loss by {here[0] if here else 'a parameter'} is not finite.")
     operator.cost.values += 1
-    with operator.source.evaluating(), torch.no_grad():
+    with operator.source.evaluating():  # with gradients: a loss may differentiate by itself
         operator.require_same(operator.source())
     return operator

@@ -47,6 +47,7 @@ class Quiet:
         self.start = self.start or before
         kept: dict[nn.Module, Kept] = {}
         copies: dict[Tensor, Tensor] = {}  # a buffer that modules share stays shared
+        modes: dict[nn.Module, bool] = {}  # of modules that the loss function switches, before it does
         gradients = [p.grad for p in self.params]
         self.modules_ran = False
         for module in self.module.modules() if self.module is not None else ():
@@ -60,8 +61,16 @@ class Quiet:
                 module.require_backward_grad_sync = False
                 self.process_group = module.process_group
 
+        train = nn.Module.train
+
+        def switch(module: nn.Module, mode: bool = True) -> nn.Module:
+            for one in module.modules():
+                modes.setdefault(one, one.training)
+            return train(module, mode)
+
         with ExitStack() as stack:
             self.start.restore()
+            stack.enter_context(patch.object(nn.Module, "train", switch))
             hook = register_module_forward_pre_hook(watch)
             stack.callback(hook.remove)
             for p in self.params:
@@ -73,6 +82,8 @@ class Quiet:
             finally:
                 for module, were in kept.items():
                     were.restore(module)
+                for module, mode in modes.items():
+                    module.training = mode
                 for p, g in zip(self.params, gradients, strict=True):
                     p.grad = g
                 before.restore()
