@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -66,7 +66,7 @@ class CDATPolicy:
         """The step at which it measures next."""
         return self.held.next
 
-    def decide(self, step: int, asked: float, probe: Probe | None) -> Decision:
+    def decide(self, step: int, asked: float, probe: Probe | None, norm: Callable[[], float]) -> Decision:
         """The quotient; a measurement that fails leaves it as it was."""
         held, cdat, note, seen = self.held, self.cdat, "", NOTHING
         if probe is not None:

@@ -12,8 +12,10 @@ from torch.optim.optimizer import ParamsT
 
 from thalweg.control.cdat import CDAT
 from thalweg.control.decision import Policy
-from thalweg.control.edge import Edge
+from thalweg.control.direction import DirectionBound
+from thalweg.control.edge import Edge, EdgePolicy
 from thalweg.control.exponential import Exponential
+from thalweg.control.sharpness import SharpnessBound
 from thalweg.control.steered import Steered, largest
 from thalweg.core.allowed import Choice
 from thalweg.core.options import refuse_unknown
@@ -85,7 +87,10 @@ def settings(policy: str | Edge | Exponential | CDAT, constants: dict[str, Any])
 def begun(chosen: Edge | Exponential | CDAT, base: Optimizer) -> Policy:
     """The policy of one run, for this base."""
     if isinstance(chosen, Edge):
-        return chosen.begin(follows_gradients(base))
+        bound = chosen.bound
+        if bound == "auto":
+            bound = "sharpness" if follows_gradients(base) else "direction"
+        return EdgePolicy(chosen, SharpnessBound(chosen) if bound == "sharpness" else DirectionBound(chosen))
     if isinstance(chosen, Exponential):
         for i, group in enumerate(base.param_groups):
             for name in ("momentum", "weight_decay"):

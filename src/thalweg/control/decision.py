@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -82,8 +82,8 @@ class Policy(Protocol):
         """The step at which it measures next."""
         ...
 
-    def decide(self, step: int, asked: float, probe: Probe | None) -> Decision:
-        """The decision for a step; ``probe`` is there from ``next_probe`` on."""
+    def decide(self, step: int, asked: float, probe: Probe | None, norm: Callable[[], float]) -> Decision:
+        """The decision for a step; ``probe`` is there from ``next_probe`` on, ``norm()`` is the norm of the gradients."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -100,7 +100,7 @@ class ExponentialPolicy:
         """The step at which it measures next."""
         return self.held.next
 
-    def decide(self, step: int, asked: float, probe: Probe | None) -> Decision:
+    def decide(self, step: int, asked: float, probe: Probe | None, norm: Callable[[], float]) -> Decision:
         """The law at the last measurement; a measurement that fails leaves it as it was."""
         held, note, loss = self.held, "", math.nan
         if probe is not None:

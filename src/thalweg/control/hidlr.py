@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
@@ -159,7 +159,7 @@ class GroupwisePolicy:
         """Of each group's learning rate; 1 for one that was added."""
         return [*self.held.factors, *[1.0] * (len(self.groups) - len(self.held.factors))]
 
-    def decide(self, step: int, asked: float, probe: Probe | None) -> Decision:
+    def decide(self, step: int, asked: float, probe: Probe | None, norm: Callable[[], float]) -> Decision:
         """The learning rates found so far; a measurement that fails leaves them as they were."""
         held, note, readings, loss = self.held, "", list[GroupReading](), math.nan
         held.factors = self.factors

@@ -54,6 +54,17 @@ def reshard(model: nn.Module) -> None:
 
 def finite_gradients(groups: Groups) -> bool:
     """Whether no gradient is NaN or infinite, on any process."""
-    grads = [p.grad for group in groups for p in group["params"]]
-    given = [g for g in grads if g is not None and nonfinite.is_checkable(g)]
+    given = gradients(groups)
     return not given or bool(nonfinite.all_finite(given))
+
+
+def gradient_norm(groups: Groups) -> float:
+    """The norm of all gradients, over all processes."""
+    given = gradients(groups)
+    return nonfinite.global_norm(given).item() if given else 0.0
+
+
+def gradients(groups: Groups) -> list[Tensor]:
+    """Those that a step takes."""
+    grads = [p.grad for group in groups for p in group["params"]]
+    return [g for g in grads if g is not None and nonfinite.is_checkable(g)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,10 @@ from thalweg.core.sharding import local, whole
 from thalweg.curvature.build import hessian
 from thalweg.curvature.cost import Cost
 from thalweg.curvature.hessian import Hessian
+from thalweg.curvature.krylov import Krylov
 from thalweg.curvature.lanczos import Eigenpairs, Which, eigenpairs
 from thalweg.curvature.loss import Loss
-from thalweg.curvature.operators import LossFunction
+from thalweg.curvature.operators import LossFunction, Operator
 from thalweg.curvature.preconditioner import Preconditioned, per_parameter
 from thalweg.curvature.space import joined
 
@@ -167,9 +168,47 @@ class Probe:
             loss = self.source.at(stand_ins)
         return self.source.space().mean_number(loss.detach().double()).item()
 
+    @property
+    def weights(self) -> list[float]:
+        """L^½ of each parameter, L the learning rates over the largest."""
+        most = max(self.rates)
+        return [(rate / most) ** 0.5 for rate in self.rates]
+
+    @property
+    def scaled_operator(self) -> Operator:
+        """L^½ H L^½; H if all learning rates are equal."""
+        H = self.operator
+        return H if all(w == 1 for w in self.weights) else Preconditioned(H, per_parameter(H, self.weights))
+
     def spectrum(self, k: int, which: Which, tol: float, seed: int) -> Eigenpairs:
-        """The k extreme eigenvalues of L^½ H L^½, L the parameters' learning rates over the largest; of H if all are equal."""
-        H, most = self.operator, max(self.rates)
-        weights = [(rate / most) ** 0.5 for rate in self.rates]
-        A = H if all(w == 1 for w in weights) else Preconditioned(H, per_parameter(H, weights))
-        return eigenpairs(A, k, which=which, tol=tol, seed=seed, confirm=k > 1)
+        """The k extreme eigenvalues of L^½ H L^½."""
+        return eigenpairs(self.scaled_operator, k, which=which, tol=tol, seed=seed, confirm=k > 1)
+
+    def sharpness(self, products: int) -> tuple[float, float]:
+        """The largest Ritz value of L^½ H L^½ on the Krylov space of the gradient L^½ g, and its residual."""
+        A, H = self.scaled_operator, self.operator
+        krylov = Krylov(A, products + 1)
+        if not krylov.add(H.gradient if A is H else per_parameter(H, self.weights) * H.gradient):
+            krylov.add_random(torch.Generator().manual_seed(0))  # at a stationary point
+        while krylov.multiplied < min(products, krylov.count):
+            krylov.step()
+        values, vectors = cast("tuple[Tensor, Tensor]", torch.linalg.eigh(krylov.T))
+        return float(values[-1]), float((krylov.R @ vectors[:, -1]).norm())
+
+    def along_gradient(self) -> Along:
+        """The loss along −g: of its curvature there nothing is said."""
+        H = self.operator
+        slope = H.space.inner(self.gradients[None], H.gradient)[0]
+        return Along(H.loss.item(), slope.item(), math.nan)
+
+    def square_norm(self) -> float:
+        """‖g‖² of the gradients that the parameters hold."""
+        return self.operator.space.inner(self.gradients[None], self.gradients)[0].item()
+
+    @cached_property
+    def gradients(self) -> Tensor:
+        """Those that the parameters hold, as a vector."""
+        space = self.operator.space
+        return joined(
+            (torch.zeros_like(local(p)) if p.grad is None else local(p.grad)).to(space.dtype) for _, p in self.named
+        )

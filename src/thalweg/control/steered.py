@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thalweg.control.decision import Decision, Factor, Policy
-from thalweg.control.measured import finite_gradients, measured, reshard
+from thalweg.control.measured import finite_gradients, gradient_norm, measured, reshard
 from thalweg.control.probe import Probe
 from thalweg.control.rehearsal import rehearsed
 from thalweg.curvature.cost import Cost, CountsCost
@@ -125,7 +125,7 @@ class Steered(Optimizer):
         if not asked:
             return Decision(step=self.steps, asked=0.0, used=0.0, active="schedule", factors={})
         try:
-            decision = self.policy.decide(self.steps, asked, probe)
+            decision = self.policy.decide(self.steps, asked, probe, lambda: gradient_norm(self.param_groups))
         finally:
             if probe is not None and self.model is not None:
                 reshard(self.model)
