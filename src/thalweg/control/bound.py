@@ -17,7 +17,7 @@ class Held:
 
     Attributes:
         next: the step of the next measurement.
-        agreement: average of how near the loss function's slope is to the one that the gradients in the parameters foretell.
+        agreement: how near the loss function's gradients seem to be to those in the parameters: 1 is equal, −1 opposite.
         sharpness, residual: of the last measurement, the residual included in the sharpness; NaN where it measures none.
     """
 
@@ -25,12 +25,6 @@ class Held:
     agreement: float = 1.0
     sharpness: float = math.nan
     residual: float = math.nan
-
-    def compare(self, seen: float, foretold: float) -> None:
-        """Take another slope into the agreement: 1 if equal, −1 if opposite."""
-        if foretold > 0:
-            r = seen / foretold
-            self.agreement = 0.95 * self.agreement + 0.05 * max(min(r, 1 / r) if r > 0 else r, -1.0)
 
 
 H = TypeVar("H", bound=Held)
@@ -41,10 +35,12 @@ class Bound(ABC, Generic[H]):
 
     Attributes:
         name: in ``Decision.bounds``.
+        agrees: the agreement below which the loss function is said to be another.
         held: what it remembers.
     """
 
     name: ClassVar[str]
+    agrees: ClassVar[float]
     held: H
 
     @abstractmethod

@@ -38,7 +38,7 @@ class DirectionBound(Bound[Looks]):
     four times and more below the best learning rate on some tasks.
     """
 
-    name = "direction"
+    name, agrees = "direction", 0.3
 
     def __init__(self, edge: Edge) -> None:
         self.edge, self.held = edge, Looks()
@@ -54,7 +54,7 @@ class DirectionBound(Bound[Looks]):
         u = probe.update(lr)
         seen = self.looked(probe, u, lr)
         if not probe.draws:  # other dropout masks make another slope
-            held.compare(seen.slope, probe.foretold(u))
+            held.agreement = agreement(held.agreement, seen.slope, probe.foretold(u))
         held.loss = abs(seen.loss)
         held.slope = a * held.slope + (1 - a) * max(seen.slope, 0.0)
         held.curvature = a * held.curvature + (1 - a) * abs(seen.curvature)
@@ -86,3 +86,11 @@ def next_size(h: float, seen: Along) -> float:
     if abs(h * seen.slope) < SEEN / 10 * abs(seen.loss):
         return 10 * h  # the change is little more than rounding
     return max(seen.lowest, h / 100) if 0 < seen.lowest < h / 4 else h
+
+
+def agreement(before: float, seen: float, foretold: float) -> float:
+    """The average with one more look, which says something where the gradients foretell a fall.
+
+    A slope that is steeper than foretold agrees: gradients may have been clipped.
+    """
+    return 0.95 * before + 0.05 * min(max(seen / foretold, -1.0), 1.0) if foretold > 0 else before

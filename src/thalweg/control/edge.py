@@ -15,7 +15,6 @@ from thalweg.core.allowed import Choice, Range, fraction
 POSITIVE = Range(1e-12)
 COUNT = Range(1, whole=True)
 LEAST = 1e-6  # part of the learning rate asked for that is always used: from there it can rise again
-AGREES = 0.3  # the average agreement of slopes under which the loss function is said to be another
 
 Which = Literal["auto", "sharpness", "direction"]
 
@@ -103,14 +102,14 @@ class EdgePolicy:
         if probe is not None:
             try:
                 seen = self.bound.measure(step, asked, self.allowed, probe)
-                note = FOREIGN if self.bound.held.agreement < AGREES else ""
+                note = FOREIGN if self.bound.held.agreement < self.bound.agrees else ""
             except FloatingPointError as error:
                 note = f"{str(error).rstrip('.')}; the learning rate is halved until it succeeds"
                 self.allowed = min(self.allowed, asked) / 2  # NaN stays
                 self.bound.held.next = step + 1
         bound = self.bound.value(step, asked, norm)
         started = not math.isnan(self.allowed)
-        slew = edge.slew * self.allowed if started else edge.cold * min(bound, asked / edge.cold)
+        slew = edge.slew * self.allowed if started else edge.cold * (bound if math.isfinite(bound) else asked)
         if started or not note:  # no step is made before something is known
             self.allowed = max(min(bound, slew), LEAST * asked)
         used = 0.0 if math.isnan(self.allowed) else min(asked, self.allowed)

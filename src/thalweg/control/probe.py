@@ -196,14 +196,15 @@ class Probe:
         return float(values[-1]), float((krylov.R @ vectors[:, -1]).norm())
 
     def along_gradient(self) -> Along:
-        """The loss along −g: of its curvature there nothing is said."""
+        """The loss along the negative of the gradients in the parameters; nothing is said of its curvature there."""
         H = self.operator
-        slope = H.space.inner(self.gradients[None], H.gradient)[0]
-        return Along(H.loss.item(), slope.item(), math.nan)
+        return Along(H.loss.item(), H.space.inner(self.gradients[None], H.gradient).item(), math.nan)
 
-    def square_norm(self) -> float:
-        """‖g‖² of the gradients that the parameters hold."""
-        return self.operator.space.inner(self.gradients[None], self.gradients)[0].item()
+    @property
+    def agreement(self) -> float:
+        """``g'ᵀg / (‖g‖ max(‖g‖, ‖g'‖))``, g' the gradient of the loss function, g that in the parameters, which may be clipped."""
+        norm, norm_here = (self.operator.space.norm(x).item() for x in (self.gradients, self.operator.gradient))
+        return self.along_gradient().slope / (norm * max(norm, norm_here)) if norm else 1.0
 
     @cached_property
     def gradients(self) -> Tensor:

@@ -46,7 +46,7 @@ class SharpnessBound(Bound[Track]):
     (arXiv:1905.11881): a large gradient lowers the bound at once, and where they stay large λ̂ is measured anew.
     """
 
-    name = "sharpness"
+    name, agrees = "sharpness", 0.8
 
     def __init__(self, edge: Edge) -> None:
         self.edge, self.held = edge, Track()
@@ -57,12 +57,11 @@ class SharpnessBound(Bound[Track]):
         value, held.residual = probe.sharpness(edge.products)
         held.sharpness = value + held.residual
         held.cap = min(edge.margin * quotient(edge.threshold, max(held.sharpness, 0.0)), RISE * held.cap)
-        seen = probe.along_gradient()
-        if not probe.draws:
-            held.compare(seen.slope, probe.square_norm())
+        if not probe.draws:  # other dropout masks make another gradient
+            held.agreement = probe.agreement
         held.spent += float(probe.cost.gradient_equivalents)
         held.last, held.next = step, step + edge.cap_every * (2 if asked < held.cap / 2 else 1)
-        return seen
+        return probe.along_gradient()
 
     def value(self, step: int, asked: float, norm: Callable[[], float]) -> float:
         """The cap, lower where the gradient is larger than of late."""
