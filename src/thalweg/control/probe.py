@@ -193,7 +193,7 @@ class Probe:
         while krylov.multiplied < min(products, krylov.count):
             krylov.step()
         values, vectors = cast("tuple[Tensor, Tensor]", torch.linalg.eigh(krylov.T))
-        return float(values[-1]), float((krylov.R @ vectors[:, -1]).norm())
+        return values[-1].item(), cast(Tensor, (krylov.R @ vectors[:, -1]).norm()).item()
 
     def along_gradient(self) -> Along:
         """The loss along the negative of the gradients in the parameters; nothing is said of its curvature there."""
@@ -202,7 +202,7 @@ class Probe:
 
     @property
     def agreement(self) -> float:
-        """``g'ᵀg / (‖g‖ max(‖g‖, ‖g'‖))``, g' the gradient of the loss function, g that in the parameters, which may be clipped."""
+        """``hᵀg / (‖g‖ max(‖g‖, ‖h‖))``, h the gradient of the loss function, g that in the parameters: it may be clipped."""
         norm, norm_here = (self.operator.space.norm(x).item() for x in (self.gradients, self.operator.gradient))
         return self.along_gradient().slope / (norm * max(norm, norm_here)) if norm else 1.0
 
