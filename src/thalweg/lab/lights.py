@@ -49,13 +49,15 @@ def _budget(analysis: Analysis) -> Light:
     over = [
         run.config.path
         for run in analysis.runs
-        if run.result.ok and abs(run.result.charged / run.config.budget - 1) > BUDGET_SLACK
+        if run.result.ok
+        and abs(run.config.used(run.result.steps, run.result.charged) / run.config.budget - 1) > BUDGET_SLACK
     ]
     if over:
         return Light("red", "Unequal budget", f"{len(over)} runs used more than their gradients: {over[0]} …")
     trials = analysis.store.contract.trials
     tuning = f"{trials} trials each" if trials else "No trials"
-    return Light("green", "Equal budget", f"{tuning}, equal gradient-equivalents a run.")
+    counted = analysis.runs[0].config.counted if analysis.runs else "gradient-equivalents"
+    return Light("green", "Equal budget", f"{tuning}, equal {counted} a run.")
 
 
 def _boundary(analysis: Analysis) -> Light:

@@ -1,5 +1,6 @@
 """What is written about a run: its configuration before it starts, one line a curve point, its result at the end."""
 
+from fractions import Fraction
 from typing import Literal
 
 from thalweg.lab.space import Frozen, Schedule, Steering, Value
@@ -28,9 +29,15 @@ class RunConfig(Frozen):
     """What the optimizer's constructor gets, the point included."""
     schedule: Schedule
     budget: int
+    counted: Literal["gradient-equivalents", "steps"] = "gradient-equivalents"
+    """What the budget is of."""
     evaluations: int
     diverged_above: float
     timeout_seconds: float
+
+    def used(self, steps: int, charged: Fraction | float) -> Fraction | float:
+        """What counts of the work done."""
+        return steps if self.counted == "steps" else charged
 
     @property
     def path(self) -> str:

@@ -60,7 +60,7 @@ class Trainer:
     def step(self) -> float:
         """Take one step of the optimizer on the next batch and return its training loss."""
         started = time.process_time()
-        factor = self.config.schedule.factor(progress(self.charged, self.config.budget))
+        factor = self.config.schedule.factor(progress(self.used, self.config.budget))
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
             group["lr"] = lr * factor
         self.batch = next(self.batches)
@@ -84,6 +84,11 @@ class Trainer:
         plain = self.optimizer.base if isinstance(self.optimizer, Steered) else self.optimizer
         with plain.evaluation() if isinstance(plain, Optimizer) else nullcontext():
             return evaluate(self.task, self.model, batch)
+
+    @property
+    def used(self) -> Fraction | float:
+        """What counts against the budget so far."""
+        return self.config.used(self.steps, self.charged)
 
     @property
     def lr(self) -> float:
@@ -158,7 +163,7 @@ def train(
         raise ValueError(f"task {task.name}: the untrained network's loss is not finite")
     ceiling = config.diverged_above * first.validation_loss
     for number in range(1, config.evaluations + 1):
-        while trainer.charged < config.budget * number // config.evaluations:
+        while trainer.used < config.budget * number // config.evaluations:
             if stop():
                 return None
             loss = trainer.step()
@@ -194,9 +199,9 @@ def _state_of(error: Exception) -> State:
     return "out of memory" if short else "crashed"
 
 
-def progress(charged: Fraction, budget: int) -> float:
-    """Return the part of the budget used once this gradient is, inside (0, 1]: no step runs at a learning rate of 0."""
-    return min(float(charged + 1) / (budget + 1), 1.0)
+def progress(used: Fraction | float, budget: int) -> float:
+    """Return the part of the budget used once this step is, inside (0, 1]: no step runs at a learning rate of 0."""
+    return min(float(used + 1) / (budget + 1), 1.0)
 
 
 def number(charged: Fraction) -> float:

@@ -115,8 +115,8 @@ NOTES = (
     " in log lr. ≥: the range reaches an end of the sweep; ?: both do.",
     "Diverged: the training loss was not finite or passed {ceiling:g} times the untrained network's; or it passed twice"
     " that loss and the run ended above nine tenths of it. A run that merely learned nothing did not diverge.",
-    "×1 is the plain optimizer's best learning rate, tuned for it alone. All runs of a task have equal gradient-equivalents,"
-    " so one that measures its curvature makes fewer steps; extra gradients and step time are those at ×1. Between brackets:"
+    "×1 is the plain optimizer's best learning rate, tuned for it alone. All runs of a task have equally"
+    " many steps; what measuring costs beside them are the extra gradients and the step time, those at ×1. Between brackets:"
     " the lowest and the highest of the tasks.",
 )
 """What the words of the table mean."""

@@ -1,7 +1,7 @@
 """Runs at multiples of one learning rate, put together: how they ended, and how wide the usable range is.
 
-All curves of a `Panel` are over the same learning rates, the same seeds and equal gradient-equivalents: what measures its
-curvature makes fewer steps.
+All curves of a `Panel` are over the same learning rates, the same seeds and equally many steps; what measuring costs beside
+them is counted apart.
 """
 
 import math
