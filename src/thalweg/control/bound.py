@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -47,9 +47,14 @@ class Bound(ABC, Generic[H]):
     def measure(self, step: int, asked: float, allowed: float, probe: Probe) -> Along:
         """Measure; ``allowed`` is what was allowed last, NaN at first.  FloatingPointError where a number is not finite."""
 
+    @property
     @abstractmethod
-    def value(self, step: int, asked: float, norm: Callable[[], float]) -> float:
-        """The bound at a step, ``norm()`` the norm of its gradients."""
+    def value(self) -> float:
+        """The bound, as last measured."""
+
+    @abstractmethod
+    def watch(self, step: int, asked: float, norm: float) -> None:
+        """See the average norm of the gradients at a step, which may call for another measurement."""
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers."""

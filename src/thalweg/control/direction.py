@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -43,9 +42,13 @@ class DirectionBound(Bound[Looks]):
     def __init__(self, edge: Edge) -> None:
         self.edge, self.held = edge, Looks()
 
-    def value(self, step: int, asked: float, norm: Callable[[], float]) -> float:
+    @property
+    def value(self) -> float:
         """σ n/d."""
         return self.edge.sigma * quotient(self.held.slope, self.held.curvature)
+
+    def watch(self, step: int, asked: float, norm: float) -> None:
+        """Looks are frequent enough."""
 
     def measure(self, step: int, asked: float, allowed: float, probe: Probe) -> Along:
         """Look along the step."""

@@ -9,11 +9,12 @@ from typing import Any, Literal, get_args
 
 from thalweg.control.bound import Bound
 from thalweg.control.decision import Decision
-from thalweg.control.probe import NOTHING, Form, Probe
+from thalweg.control.probe import NOTHING, Form, Probe, quotient
 from thalweg.core.allowed import Choice, Range, fraction
 
 POSITIVE = Range(1e-12)
 COUNT = Range(1, whole=True)
+MEMORY = 0.9  # weight of the past in the average norm of the gradients, a step
 LEAST = 1e-6  # part of the learning rate asked for that is always used: from there it can rise again
 
 Which = Literal["auto", "sharpness", "direction"]
@@ -26,11 +27,13 @@ FOREIGN = (
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """``η = min(asked, bound, 1.05 η₋)``: the constants.
+    """``η = min(asked, bound·min(1, ‖g‖ₐᵥ/‖g‖), 1.05 η₋)``: the constants.
 
     Rules that do not divide their steps, as SGD, are bounded by the sharpness: ``margin·threshold/λ̂``, see
     ``SharpnessBound``.  Those that divide, as AdamW, bear the curvature of another matrix, and are bounded by the lowest point
-    of the loss along their step: ``σ n/d``, see ``DirectionBound``.
+    of the loss along their step: ``σ n/d``, see ``DirectionBound``.  Between measurements curvature is taken to grow with the
+    gradient, as under (L₀, L₁)-smoothness (arXiv:1905.11881): one larger than of late lowers the bound at once, and the
+    learning rate recovers no faster than the slew.
 
     Values are hypotheses tried on six small tasks, unless a source is named.
 
@@ -43,7 +46,7 @@ class Edge:
         cap_every: steps from one λ̂ to the next; twice as many where half of the bound is asked for, fewer where the gradients
             grow.
         budget: of measurements that growing gradients call for, in gradient-equivalents a step.
-        sigma: σ; 1 is the lowest point for one batch, and some runs fail there; at 2 the loss of the batch is as before.
+        sigma: σ; 1 is the lowest point for one batch; at 2 its loss is as before, and that of other batches higher.
         every: steps from one look along the step to the next, at most; a quarter of the steps so far, if that is less.
         average: weight of the past in n and d, at each look.
         form: ``"values"`` sees the loss at 0 and ±η along u: 1 gradient-equivalent, and the kinks of ReLU count;
@@ -59,7 +62,7 @@ class Edge:
     products: int = 2
     cap_every: int = 80
     budget: float = 0.1
-    sigma: float = 0.85
+    sigma: float = 1.0
     every: int = 12
     average: float = 0.9
     form: Form = "values"
@@ -86,10 +89,12 @@ class EdgePolicy:
 
     Attributes:
         allowed: the learning rate that bound and slew allow; NaN before the first step.
+        norm: average norm of the gradients; NaN before the first step.
     """
 
     def __init__(self, edge: Edge, bound: Bound[Any]) -> None:
-        self.edge, self.bound, self.allowed = edge, bound, math.nan
+        self.edge, self.bound = edge, bound
+        self.allowed = self.norm = math.nan
 
     @property
     def next_probe(self) -> int:
@@ -107,7 +112,8 @@ class EdgePolicy:
                 note = f"{str(error).rstrip('.')}; the learning rate is halved until it succeeds"
                 self.allowed = min(self.allowed, asked) / 2  # NaN stays
                 self.bound.held.next = step + 1
-        bound = self.bound.value(step, asked, norm)
+        bound = self.bound.value * self.steadiness(norm())
+        self.bound.watch(step, asked, self.norm)
         started = not math.isnan(self.allowed)
         slew = edge.slew * self.allowed if started else edge.cold * (bound if math.isfinite(bound) else asked)
         if started or not note:  # no step is made before something is known
@@ -130,11 +136,19 @@ class EdgePolicy:
             note=note,
         )
 
+    def steadiness(self, now: float) -> float:
+        """``min(1, ‖g‖ₐᵥ/‖g‖)``, and take ‖g‖ into the average.  What is not finite says nothing."""
+        if not math.isfinite(now):
+            return 1.0
+        average = now if math.isnan(self.norm) else self.norm
+        self.norm = MEMORY * average + (1 - MEMORY) * now
+        return min(1.0, quotient(average, now))
+
     def state_dict(self) -> dict[str, Any]:
         """Numbers."""
-        return {"allowed": self.allowed, self.bound.name: self.bound.state_dict()}
+        return {"allowed": self.allowed, "norm": self.norm, self.bound.name: self.bound.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.bound.load_state_dict(state[self.bound.name])
-        self.allowed = state["allowed"]
+        self.allowed, self.norm = state["allowed"], state["norm"]
