@@ -56,6 +56,7 @@ examples: $(VENV)/.dev-installed
 	$(BIN)/python examples/kill_and_resume.py
 	$(BIN)/python examples/schedule_free_loop.py
 	$(BIN)/python examples/newton_quadratic.py
+	$(BIN)/python examples/dcao_loop.py
 	$(BIN)/python examples/route_and_train.py
 	$(BIN)/python examples/curvature_monitor.py
 	$(BIN)/python examples/curvature_lightning.py
@@ -74,6 +75,7 @@ test-slow: $(VENV)/.dev-installed
 pictures: $(VENV)/.dev-installed
 	$(BIN)/python scripts/pictures.py docs/pictures
 	$(BIN)/python scripts/monitor_picture.py docs/pictures
+	$(BIN)/python scripts/dcao_pictures.py docs/pictures
 	mkdir -p build && $(BIN)/thalweg verify --only stability -o build/stability.json
 	$(BIN)/python scripts/stability.py build/stability.json docs/pictures/edge-of-stability.svg
 

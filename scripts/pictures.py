@@ -23,6 +23,7 @@ from matplotlib.colors import LogNorm
 from torch import Tensor
 
 import thalweg
+from thalweg.control import Steered
 from thalweg.core.optimizer import Optimizer
 from thalweg.curvature import CountsCost
 
@@ -57,9 +58,11 @@ WALKERS: dict[str, tuple[str, dict[str, Any]]] = {
     "schedule-free AdamW": ("adamw_schedule_free", {}),
     "schedule-free SGD": ("sgd_schedule_free", {}),
     "Muon": ("muon", {"match": "keller"}),  # without decay
+    "DCAO, momentum .9": ("dcao", {}),
+    "HiDLR, momentum .9": ("hidlr", {}),
 }
 ALWAYS = ("SGD", "AdamW")
-NATURAL = {"NewtonCG": (1.0,)}  # whose step has a length of its own
+NATURAL = {"NewtonCG": (1.0,), "DCAO, momentum .9": (10.0,)}  # whose step has a length of its own, or its bound
 SHAPES = {"Muon": (1, 2)}  # which takes matrices only
 PICTURES = {
     "sgd": ("momentum .9", "Nesterov .9"),
@@ -78,6 +81,8 @@ PICTURES = {
     "adamw_schedule_free": ("schedule-free AdamW",),
     "sgd_schedule_free": ("schedule-free SGD",),
     "muon": ("Muon",),
+    "dcao": ("momentum .9", "DCAO, momentum .9"),
+    "hidlr": ("momentum .9", "HiDLR, momentum .9"),
 }
 OVERVIEW = ("sgd", "adagrad", "rmsprop", "adadelta", "adam", "nadam")
 
@@ -108,6 +113,8 @@ def walk(label: str, lr: float) -> np.ndarray | None:
 
     points, ceiling = [START], rosenbrock(p).item()
     for _ in range(STEPS):
+        if isinstance(optimizer, Steered):
+            closure()
         optimizer.step(loss if isinstance(optimizer, CountsCost) else closure)
         with optimizer.evaluation() if isinstance(optimizer, Optimizer) else nullcontext():
             if not rosenbrock(p).item() <= ceiling:  # NaN compares false
@@ -136,8 +143,9 @@ def draw(axes: Axes, labels: tuple[str, ...]) -> None:
     axes.contourf(x, y, z, levels=np.logspace(-1, 3.2, 10), norm=LogNorm(), cmap="Greys_r", alpha=0.25, extend="both")
     for label, colour in zip((*ALWAYS, *labels), (GREY, ORANGE, BLUE, GREEN), strict=False):
         points, lr = best(label)
+        relation = "≤" if label.startswith("DCAO") else "="
         style = {"linewidth": 1.0} if label in ALWAYS else {"linewidth": 1.3, "marker": ".", "markersize": 3}
-        axes.plot(*points.T, color=colour, label=f"{label}, η = {lr:.2g}", **style)
+        axes.plot(*points.T, color=colour, label=f"{label}, η {relation} {lr:.2g}", **style)
         axes.plot(*points[-1], "o", color=colour, markersize=6, markeredgecolor="white", zorder=3)
     axes.plot(*START, "o", color="#333333", markersize=5)
     axes.plot(*MINIMUM, "*", color="#333333", markersize=11)
