@@ -29,7 +29,7 @@ POLICIES: dict[str, type[Edge | Exponential | CDAT]] = {"edge": Edge, "exponenti
 class DCAO(Steered):
     """Dynamic curvature-aware optimization: a base optimizer whose learning rate follows the curvature of the loss.
 
-    ``η = min(asked, bound, 1.05 η₋)``,  ``bound = .7·2/λ̂ · min(1, ‖g‖ₐᵥ/‖g‖)`` or ``.85 n/d``: under ``policy="edge"`` the
+    ``η = min(asked, bound, 1.05 η₋)``,  ``bound = min(1, ‖g‖ₐᵥ/‖g‖) ·`` ``.7·2/λ̂`` or ``n/d``: under ``policy="edge"`` the
     learning rate in the groups, a scheduler's too, is a ceiling.  A step is lowered to what the largest eigenvalue λ̂ bears
     or, of rules that divide, as AdamW, to the lowest point of the loss along it; see ``Edge``.
     ``policy="exponential"`` is the law that DCAO was proposed with, see ``Exponential``; ``policy="cdat"`` is CDAT, see
@@ -42,7 +42,8 @@ class DCAO(Steered):
 
     Args:
         params: parameters or groups of them, for ``thalweg.SGD`` underneath.
-        lr: the most it may be.
+        lr: the most it may be; 1 is more than most networks bear, and meant to be.  η₀ of an exponential law, which is to be
+            chosen.
         momentum: μ of SGD.
         weight_decay: λ of SGD.
         base: an optimizer, thalweg's or torch's, in place of these four.
@@ -60,7 +61,7 @@ class DCAO(Steered):
     def __init__(
         self,
         params: ParamsT | None = None,
-        lr: float | Tensor = 0.1,
+        lr: float | Tensor = 1.0,
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         *,

@@ -241,8 +241,8 @@ def steered(name: str, steering: Steering, **changes: float) -> Entry:
 
 
 _STEERED = [
-    steered("dcao", Steering(over="momentum", by="dcao")),
-    steered("dcao_adamw", Steering(over="adamw", by="dcao"), default_lr=0.03),
+    steered("dcao", Steering(over="momentum", by="dcao"), default_lr=1.0),
+    steered("dcao_adamw", Steering(over="adamw", by="dcao"), default_lr=0.1),
     steered("dcao_exponential", Steering(over="momentum", by="dcao", options={"policy": "exponential"})),
     steered("cdat", Steering(over="momentum", by="dcao", options={"policy": "cdat", "average": 0.9, "every": 5})),
     steered("hidlr", Steering(over="adamw", by="hidlr")),
