@@ -68,7 +68,7 @@ class SharpnessBound(Bound[Track]):
         held, now = self.held, norm()
         if not math.isfinite(now):
             return held.cap
-        average = now if math.isnan(held.norm) else held.norm
+        average = held.norm if held.norm > 0 else now  # nothing is large beside gradients that were all 0
         held.norm = MEMORY * average + (1 - MEMORY) * now
         if step == held.last:
             held.norm_then = held.norm
