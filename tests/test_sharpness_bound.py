@@ -207,7 +207,8 @@ def test_a_loss_that_sharpens_is_measured_anew_within_steps() -> None:
     g = torch.Generator().manual_seed(0)
     for t in range(45):
         b = torch.randn(4, generator=g, dtype=torch.float64)
-        loss_fn = lambda b=b, factor=100.0 if t >= 30 else 1.0: factor * (w @ H @ w / 2 + b @ w)  # noqa: E731
+        factor = 100.0 if t >= 30 else 1.0
+        loss_fn = lambda b=b, factor=factor: factor * (w @ H @ w / 2 + b @ w)  # noqa: E731
         optimizer.zero_grad()
         loss_fn().backward()
         optimizer.step(loss_fn)

@@ -29,9 +29,9 @@ POLICIES: dict[str, type[Edge | Exponential | CDAT]] = {"edge": Edge, "exponenti
 class DCAO(Steered):
     """Dynamic curvature-aware optimization: a base optimizer whose learning rate follows the curvature of the loss.
 
-    ``η = min(asked, bound, 1.05 η₋)``: under ``policy="edge"`` the learning rate in the groups, a scheduler's too, is a ceiling.
-    A step of SGD is lowered to what the largest eigenvalue of the Hessian bears, one of a rule that divides, as AdamW, to what
-    the loss bears along it; see ``Edge``.
+    ``η = min(asked, bound, 1.05 η₋)``: under ``policy="edge"`` the learning rate in the groups, a scheduler's too, is a
+    ceiling.  A step of SGD is lowered to what the largest eigenvalue of the Hessian bears, one of a rule that divides, as
+    AdamW, to what the loss bears along it; see ``Edge``.
     ``policy="exponential"`` is the law that DCAO was proposed with, see ``Exponential``; ``policy="cdat"`` is CDAT, see
     ``CDAT``.
 
