@@ -50,7 +50,7 @@ COLUMNS: list[tuple[str, list[Run]]] = [
 OTHERS = [
     Run("exponential", 2.0, EXPONENTIAL),
     Run("edge", 50.0, {}),
-    Run("edge, σ = 2, margin 1", 0.5, {"sigma": 2.0, "margin": 1.0}),
+    Run("edge, threshold 2, margin 1", 0.5, {"threshold": 2.0, "margin": 1.0}),
     Run("gradient descent", 0.25, {"policy": "exponential", "alpha": 0.0, "every": STEPS, "k": 2}),
     Run("gradient descent", 0.5, {"policy": "exponential", "alpha": 0.0, "every": STEPS, "k": 2}),
 ]

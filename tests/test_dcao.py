@@ -171,26 +171,29 @@ def test_exponential_keeps_the_last_values_on_a_failed_probe() -> None:
 
 
 @pytest.mark.parametrize("decades", [-1, 0, 1, 2, 3])
-@pytest.mark.parametrize("form", ["values", "product"])
-def test_governed_where_plain_diverges(decades: int, form: str) -> None:
+@pytest.mark.parametrize("edge", [Edge(), Edge(bound="direction"), Edge(bound="direction", form="product")], ids=repr)
+def test_governed_where_plain_diverges(decades: int, edge: Edge) -> None:
     spectrum = torch.logspace(-1, 1, 12)
     lr = 2 / 10.0 * 10.0**decades
     w, loss_fn, _ = quadratic(spectrum)
     start = loss_fn().item()
-    train(DCAO([w], lr, momentum=0.0, form=form), [loss_fn] * 400)
+    train(DCAO([w], lr, momentum=0.0, policy=edge), [loss_fn] * 400)
     assert loss_fn().item() < 1e-2 * start
     plain, plain_loss, _ = quadratic(spectrum)
     train(torch.optim.SGD([plain], lr), [plain_loss] * 400)
     assert (not plain_loss().item() < start) == (decades > 0)
 
 
-@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop", "NAdam"])
-def test_any_base_over_four_decades(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [("SGD", "auto"), ("SGD", "direction"), *((n, "auto") for n in ("Adam", "AdamW", "RMSprop", "NAdam"))],
+)
+def test_any_base_over_four_decades(name: str, bound: Any) -> None:
     for cls in getattr(torch.optim, name), getattr(thalweg, name):
         for lr in 0.01, 0.1, 1.0, 10.0, 100.0:
             model = network()
             before = loss_of(model)().item()
-            train(DCAO(base=cls(model.parameters(), lr=lr)), batch_losses(model, 100))
+            train(DCAO(base=cls(model.parameters(), lr=lr), bound=bound), batch_losses(model, 100))
             assert loss_of(model)().item() < before, (cls, lr)
 
 
@@ -205,14 +208,15 @@ BASES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.parametrize("bound", ["sharpness", "direction"])
 @pytest.mark.parametrize("name", BASES)
-def test_where_no_bound_is_reached_it_is_the_base_bit_for_bit(name: str) -> None:
+def test_where_no_bound_is_reached_it_is_the_base_bit_for_bit(name: str, bound: Any) -> None:
     """With dropout and BatchNorm: measurements leave buffers and random numbers as they were."""
 
     def run(governed: bool) -> tuple[list[Tensor], Tensor]:
         model = network(nn.BatchNorm1d(6), nn.Dropout(0.2))
         base = BASES[name](model.parameters())
-        train(DCAO(base=base) if governed else base, batch_losses(model, 30))
+        train(DCAO(base=base, bound=bound, cap_every=4) if governed else base, batch_losses(model, 30))
         return values(model), torch.get_rng_state()
 
     (plain, rng), (governed, rng_governed) = run(False), run(True)
@@ -220,18 +224,34 @@ def test_where_no_bound_is_reached_it_is_the_base_bit_for_bit(name: str) -> None
     assert torch.equal(rng, rng_governed)
 
 
-def test_bounds_are_those_of_the_quadratic() -> None:
+@pytest.mark.parametrize("bound", ["sharpness", "direction"])
+def test_bounds_are_those_of_the_quadratic(bound: Any) -> None:
     w, loss_fn, H = quadratic(torch.logspace(0, 1, 8))
     (g,) = torch.autograd.grad(loss_fn(), w)
-    optimizer = DCAO([w], 5.0, sigma=1.0, tol=1e-8)
+    optimizer = DCAO([w], 5.0, sigma=1.0, bound=bound, products=8, margin=0.6, threshold=3.0)
     train(optimizer, [loss_fn])
     decision = optimizer.history[0]
-    assert decision.bounds["direction"] == pytest.approx((g @ g / (g @ H @ g)).item())
-    assert decision.bounds["sharpness"] == pytest.approx(0.8 * 2 / 10)
-    assert decision.used == pytest.approx(0.05 * decision.bounds["direction"])
-    assert decision.ratio == pytest.approx(decision.used * 10 / 2)
+    assert set(decision.bounds) == {bound, "slew"}
+    if bound == "sharpness":
+        assert (decision.sharpness, decision.residual) == (pytest.approx(10), pytest.approx(0, abs=1e-9))
+        assert decision.bounds[bound] == pytest.approx(0.6 * 3 / 10)
+        assert decision.ratio == pytest.approx(decision.used * 10 / 3)
+    else:
+        assert decision.bounds[bound] == pytest.approx((g @ g / (g @ H @ g)).item())
+        assert math.isnan(decision.sharpness)
+    assert decision.used == pytest.approx(0.05 * decision.bounds[bound])
     assert (decision.asked, decision.active) == (5.0, "slew")
     assert decision.cost == float(optimizer.used.gradient_equivalents) > 0
+
+
+def test_the_rule_decides_which_bound() -> None:
+    """Those that divide their steps, and those that nothing is known of, by the loss along the step."""
+    expected = dict.fromkeys(BASES, "direction") | {"SGD": "sharpness", "torch SGD": "sharpness"}
+    for name, base in BASES.items():
+        model = network()
+        optimizer = DCAO(base=base(model.parameters()))
+        train(optimizer, [loss_of(model)])
+        assert set(optimizer.history[0].bounds) == {expected[name], "slew"}, name
 
 
 def test_forms_agree_and_equal_the_dense_matrix() -> None:
@@ -249,7 +269,7 @@ def test_groups_keep_their_proportions_and_the_cap_weighs_them() -> None:
     model = network()
     a, b = list(model[0].parameters()), list(model[2].parameters())
     base = torch.optim.SGD([{"params": a, "lr": 40.0}, {"params": b, "lr": 10.0}])
-    optimizer = DCAO(base=base, tol=1e-9)
+    optimizer = DCAO(base=base, products=51)  # as many as there are parameters
     flat = torch.cat([p.detach().flatten() for p in a + b])
 
     def at(z: Tensor) -> Tensor:
@@ -269,14 +289,17 @@ def test_groups_keep_their_proportions_and_the_cap_weighs_them() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [40.0, 10.0]
 
 
-def test_it_falls_at_once_and_rises_slowly() -> None:
+@pytest.mark.parametrize("bound", ["sharpness", "direction"])
+def test_it_falls_at_once_and_rises_slowly(bound: Any) -> None:
     model = network()
-    optimizer = DCAO(model.parameters(), 3.0)
+    optimizer = DCAO(model.parameters(), 3.0, bound=bound, cap_every=10)
     train(optimizer, batch_losses(model, 150))
     used = [d.used for d in optimizer.history]
     assert all(b <= 1.05 * a * (1 + 1e-12) for a, b in pairwise(used))
-    assert {"slew", "direction"} <= {d.active for d in optimizer.history}
+    assert any(b < 0.8 * a for a, b in pairwise(used))
+    assert {d.active for d in optimizer.history} == {"slew", bound}
     assert all(d.used <= min(d.asked, *d.bounds.values()) for d in optimizer.history)
+    assert all(d.used == pytest.approx(min(d.bounds.values())) for d in list(optimizer.history)[1:])
 
 
 def test_cdat_is_exact_line_search_on_a_quadratic() -> None:
@@ -316,7 +339,16 @@ def test_a_rehearsal_foretells_the_step_and_leaves_no_trace(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("policy", [Edge(), Edge(form="product"), Exponential(every=7), CDAT()], ids=repr)
+POLICIES = [
+    Edge(cap_every=5),
+    Edge(bound="direction"),
+    Edge(bound="direction", form="product"),
+    Exponential(every=7),
+    CDAT(),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
 @pytest.mark.parametrize("base", [thalweg.SGD, torch.optim.SGD])
 def test_resumes_bit_for_bit(policy: Any, base: Any) -> None:
     def start() -> tuple[nn.Module, DCAO, Any]:
@@ -426,6 +458,10 @@ def parameters() -> list[nn.Parameter]:
         (lambda: DCAO(parameters(), sigmo=2.0), TypeError, "did you mean 'sigma'"),
         (lambda: DCAO(parameters(), sigma=-1.0), ValueError, "Edge: sigma=-1.0"),
         (lambda: DCAO(parameters(), every=0), ValueError, "Edge: every=0"),
+        (lambda: DCAO(parameters(), bound="curvature"), ValueError, "Edge: bound='curvature'"),
+        (lambda: DCAO(parameters(), products=0), ValueError, "Edge: products=0"),
+        (lambda: DCAO(parameters(), budget=-0.1), ValueError, "Edge: budget=-0.1"),
+        (lambda: DCAO(parameters(), tol=0.1), TypeError, "'tol'"),
         (lambda: DCAO(parameters(), policy="exponential", k=1), ValueError, "Exponential: k=1"),
         (lambda: DCAO(parameters(), policy="exponential", gap="wide"), ValueError, "Exponential: gap='wide'"),
         (lambda: DCAO(parameters(), policy="cdat", average=1.0), ValueError, "CDAT: average"),
@@ -460,10 +496,11 @@ def test_all_groups_at_zero() -> None:
     assert (optimizer.history[0].used, optimizer.history[0].active) == (0.0, "schedule")
 
 
-def test_a_loss_that_is_not_finite() -> None:
+@pytest.mark.parametrize("bound", ["sharpness", "direction"])
+def test_a_loss_that_is_not_finite(bound: Any) -> None:
     """Before anything is known no step is made; later the learning rate halves at each; training state stays intact."""
     model = network()
-    optimizer = DCAO(model.parameters(), 0.1, momentum=0.0)
+    optimizer = DCAO(model.parameters(), 0.1, momentum=0.0, bound=bound, cap_every=30)
     before = values(model)
     loss_of(model)().backward()
     with pytest.warns(UserWarning, match="before step 0: .* halved"):
@@ -482,10 +519,12 @@ def test_a_loss_that_is_not_finite() -> None:
     assert optimizer.history[-1].note == ""
 
 
+@pytest.mark.parametrize("bound", ["sharpness", "direction"])
 @pytest.mark.parametrize("how", ["another batch", "an eighth of it"])
-def test_a_loss_that_is_not_the_gradients_is_found(how: str) -> None:
+def test_a_loss_that_is_not_the_gradients_is_found(how: str, bound: Any) -> None:
+    """By the gradients at once, by slopes in the average of some looks."""
     model = network()
-    optimizer = DCAO(model.parameters(), 0.05, momentum=0.0)
+    optimizer = DCAO(model.parameters(), 0.05, momentum=0.0, bound=bound)
     losses, others = ([lambda i=i: F.mse_loss(model(x[i]), y[i]) for i in order] for order in (rows(0), rows(1)))
     if how == "an eighth of it":
         others = [lambda loss_fn=loss_fn: loss_fn() / 8 for loss_fn in losses]
@@ -496,8 +535,9 @@ def test_a_loss_that_is_not_the_gradients_is_found(how: str) -> None:
             loss_fn().backward()
             optimizer.step(other)
 
-    with pytest.warns(UserWarning, match="loss of the batch that backward"):
+    with pytest.warns(UserWarning, match="must return the loss that backward"):
         run()
+    assert bool(optimizer.history[0].note) == (bound == "sharpness")
 
 
 def rows(seed: int) -> Tensor:
@@ -506,8 +546,9 @@ def rows(seed: int) -> Tensor:
 
 def test_negative_curvature_everywhere() -> None:
     w, loss_fn, _ = quadratic(torch.tensor([-1.0, -2.0, -3.0]))
-    optimizer = DCAO([w], 10.0)
-    train(optimizer, [loss_fn])
+    optimizer = DCAO([w], 10.0, products=3)
+    train(optimizer, [loss_fn] * 30)
     assert optimizer.history[0].bounds["sharpness"] == math.inf
-    assert 0 < optimizer.history[0].used <= 1.0
+    used = [d.used for d in optimizer.history]
+    assert used == pytest.approx([min(0.05 * 10.0 * 1.05**t, 10.0) for t in range(30)])
     assert isinstance(optimizer.history[0], Decision)

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import thalweg
 from thalweg.conformance.sharded import in_two_processes
-from thalweg.control import DCAO, HiDLR, Steered, steered
+from thalweg.control import CDAT, DCAO, Edge, HiDLR, Steered, steered
 from thalweg.control.probe import Probe
 from thalweg.core.sharding import whole
 
@@ -142,7 +142,8 @@ BASES: dict[str, Callable[[nn.Module], Any]] = {
     "its own noise": lambda m: Langevin(m.parameters(), lr=5.0),
 }
 STEERINGS: dict[str, Callable[[Any], Steered]] = {
-    "edge": lambda base: DCAO(base=base),
+    "edge, sharpness": lambda base: DCAO(base=base, bound="sharpness", cap_every=3),
+    "edge, direction": lambda base: DCAO(base=base, bound="direction"),
     "cdat": lambda base: DCAO(base=base, policy="cdat", every=3),
     "hidlr": lambda base: HiDLR(base, every=3),
 }
@@ -230,10 +231,11 @@ def test_a_scaler_skips_the_whole_step() -> None:
     assert 1 in calls
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
+@pytest.mark.parametrize("bound", ["sharpness", "direction"])
+def test_accumulated_gradients_are_those_of_the_whole_batch(bound: Any) -> None:
     def run(parts: int) -> list[float]:
         model = network()
-        optimizer = DCAO(model.parameters(), 5.0)
+        optimizer = DCAO(model.parameters(), 5.0, bound=bound, cap_every=5)
         pairs = list(zip(x.chunk(parts), y.chunk(parts), strict=True))
 
         def loss_fn() -> Tensor:
@@ -244,6 +246,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
             for a, b in pairs:
                 (F.mse_loss(model(a), b) / parts).backward()
             optimizer.step(loss_fn)
+        assert not any(d.note for d in optimizer.history)
         return [d.used for d in optimizer.history] + [p.sum().item() for p in model.parameters()]
 
     assert run(4) == pytest.approx(run(1), rel=1e-9)
@@ -253,7 +256,8 @@ def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
 
 
 WORLD: dict[str, Callable[..., Steered]] = {
-    "edge": lambda m, **o: DCAO(base=torch.optim.SGD(m.parameters(), lr=2.0, momentum=0.9), **o),
+    "edge, sharpness": lambda m, **o: DCAO(base=torch.optim.SGD(in_groups(m), lr=2.0, momentum=0.9), cap_every=3, **o),
+    "edge, direction": lambda m, **o: DCAO(m.parameters(), 2.0, bound="direction", **o),
     "edge, by products": lambda m, **o: DCAO(base=torch.optim.AdamW(m.parameters(), lr=1.0), form="product", **o),
     "exponential": lambda m, **o: DCAO(m.parameters(), 2.0, policy="exponential", alpha=0.1, every=7, **o),
     "cdat": lambda m, **o: DCAO(base=thalweg.AdamW(m.parameters(), lr=1.0), policy="cdat", every=3, **o),
@@ -267,9 +271,16 @@ def by_name(model: nn.Module) -> dict[str, Any]:
     return {name: m.parameters() for name, m in inner.named_children()}
 
 
+def in_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """At a learning rate each, so that the curvature is weighed by them."""
+    first, _, second = [list(params) for params in by_name(model).values()]
+    return [{"params": first}, {"params": second, "lr": 0.5}]
+
+
 def figures(model: nn.Module, optimizer: Steered) -> Tensor:
     weights = [whole(p).detach().flatten() for p in model.parameters()]
-    return torch.cat([*weights, torch.tensor([d.used for d in optimizer.history])])
+    measured = [(d.used, d.sharpness, d.residual) for d in optimizer.history]
+    return torch.cat([*weights, torch.tensor(measured).nan_to_num(-1.0).flatten()])
 
 
 def on_both(rank: int) -> list[Tensor]:
@@ -277,10 +288,11 @@ def on_both(rank: int) -> list[Tensor]:
     from torch.distributed.fsdp import fully_shard
 
     half, found = slice(rank * 12, rank * 12 + 12), list[Tensor]()
-    for make in WORLD.values():
+    for name, make in WORLD.items():
         model: Any = DistributedDataParallel(network())
         optimizer = make(model)
         train(optimizer, [lambda model=model: F.mse_loss(model(x[half]), y[half])] * 12)
+        assert not any(d.note for d in optimizer.history), name
         found.append(figures(model, optimizer))
         model = network()
         fully_shard(model[0])
@@ -324,19 +336,21 @@ def test_a_model_that_is_not_the_optimizers() -> None:
     model = network()
     with pytest.raises(ValueError, match=r"DCAO: model=Linear does not have parameter 2 of group 0 .*, shape \(3, 6\)"):
         DCAO(model.parameters(), 1.0, model=model[0])
-    part = DCAO(model[0].parameters(), 1.0, model=model, tol=1e-10)  # the rest of the model is not trained
+    part = DCAO(model[0].parameters(), 1.0, model=model, cap_every=3)
     twin = network()
-    alone = DCAO(twin[0].parameters(), 1.0, tol=1e-10)
-    train(part, batch_losses(model, 10))
+    alone = DCAO(twin[0].parameters(), 1.0, cap_every=3)
+    train(part, batch_losses(model, 10))  # the rest of the model is not trained, and sums up its gradients
     train(alone, batch_losses(twin, 10))
     torch.testing.assert_close(list(model.parameters()), list(twin.parameters()))
+    assert not any(d.note for d in part.history)
 
 
 # Resumed runs.
 
 
 RESUMED: dict[str, Callable[[Any], Steered]] = {
-    "edge": lambda p: DCAO(p, 3.0, weight_decay=0.01),
+    "edge, sharpness": lambda p: DCAO(p, 3.0, weight_decay=0.01, cap_every=4),
+    "edge, direction": lambda p: DCAO(p, 3.0, weight_decay=0.01, bound="direction"),
     "edge, AdamW": lambda p: DCAO(base=thalweg.AdamW(p, lr=1.0), form="product"),
     "exponential": lambda p: DCAO(p, 3.0, policy="exponential", alpha=0.3, normalized=True, every=5),
     "cdat": lambda p: DCAO(p, 3.0, policy="cdat", average=0.5, every=4),
@@ -398,7 +412,8 @@ def test_the_history_is_bounded_and_not_saved(monkeypatch: pytest.MonkeyPatch) -
 
 
 POLICIES: dict[str, Callable[[Any], Steered]] = {
-    "edge": lambda p: DCAO(p, 0.5),
+    "edge, sharpness": lambda p: DCAO(p, 0.5, cap_every=4),
+    "edge, direction": lambda p: DCAO(p, 0.5, bound="direction"),
     "edge, AdamW": lambda p: DCAO(base=thalweg.AdamW(p, lr=0.1)),
     "exponential": lambda p: DCAO(p, 0.5, policy="exponential", every=5),
     "cdat": lambda p: DCAO(p, 0.5, policy="cdat"),
@@ -515,7 +530,7 @@ def test_a_loss_that_is_nan(name: str) -> None:
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["edge", "edge, AdamW", "cdat"])
+@pytest.mark.parametrize("name", ["edge, sharpness", "edge, direction", "edge, AdamW", "cdat"])
 def test_a_loss_that_is_infinite_far_away(name: str) -> None:
     """−log(1 − w²) is, beyond a distance of one: a learning rate that reaches there is not used."""
     w = torch.tensor([0.5, 0.2, -0.6], requires_grad=True)
@@ -566,7 +581,7 @@ def test_some_groups_at_zero(name: str) -> None:
     assert {d.used for d in list(optimizer.history)[12:]} == {0.0}
 
 
-@pytest.mark.parametrize("name", ["edge", "edge, AdamW", "cdat"])
+@pytest.mark.parametrize("name", ["edge, sharpness", "edge, direction", "edge, AdamW", "cdat"])
 def test_a_loss_concave_along_every_step(name: str) -> None:
     """Never above what is asked; no faster than the slew."""
     w = torch.full((3,), 0.1, requires_grad=True)
@@ -599,8 +614,8 @@ def test_a_loss_on_another_scale_than_its_gradients(scale: float) -> None:
 
 
 @pytest.mark.parametrize("puts_back", [True, False])
-@pytest.mark.parametrize("policy", ["edge", "cdat"])
-def test_a_loss_in_another_mode_leaves_the_models(policy: str, puts_back: bool) -> None:
+@pytest.mark.parametrize("policy", [Edge(bound="direction"), CDAT()], ids=repr)
+def test_a_loss_in_another_mode_leaves_the_models(policy: Any, puts_back: bool) -> None:
     """Evaluated without dropout, the direction is about the gradient's own: nothing to warn of."""
     model = network(nn.Dropout(0.2), nn.BatchNorm1d(6).eval())
     optimizer = DCAO(model.parameters(), 0.5, policy=policy)
@@ -645,7 +660,7 @@ def test_a_loss_that_differentiates_by_itself() -> None:
         (steep,) = torch.autograd.grad(out.square().mean(), model[2].weight, create_graph=True)
         return F.mse_loss(out, y) + 0.1 * slope.square().mean() + 0.1 * steep.square().mean()
 
-    for name in "edge", "edge, AdamW", "hidlr":
+    for name in "edge, sharpness", "edge, AdamW", "hidlr":
         start = loss_fn().item()
         train(POLICIES[name](model.parameters()), [loss_fn] * 15)
         assert loss_fn().item() < start

@@ -21,7 +21,7 @@ from thalweg.lab.study import ready
 from thalweg.lab.suites import SUITES, resolve
 from thalweg.registry import OPTIMIZERS
 
-NAMED = {"sgd": 0.1, "momentum": 0.1, "nesterov": 0.1, "dcao": 0.1, "dcao_adamw": 0.03}
+NAMED = {"sgd": 0.1, "momentum": 0.1, "nesterov": 0.1, "dcao": 1.0, "dcao_adamw": 0.1}
 LATE = {"muon": 1e-3, "dope_tuned": 1.5e-3}
 """Their constructors look the learning rate up."""
 

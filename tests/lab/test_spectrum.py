@@ -103,7 +103,7 @@ class Halved:
 
     next_probe = 10**9
 
-    def decide(self, step: int, asked: float, probe: Measurement | None) -> Decision:
+    def decide(self, step: int, asked: float, probe: Measurement | None, norm: Callable[[], float]) -> Decision:
         return Decision(
             step=step,
             asked=asked,

@@ -140,7 +140,7 @@ class EdgePolicy:
         """``min(1, ‖g‖ₐᵥ/‖g‖)``, and take ‖g‖ into the average.  What is not finite says nothing."""
         if not math.isfinite(now):
             return 1.0
-        average = now if math.isnan(self.norm) else self.norm
+        average = self.norm if self.norm > 0 else now  # nothing is large beside gradients that were all 0
         self.norm = MEMORY * average + (1 - MEMORY) * now
         return min(1.0, quotient(average, now))
 

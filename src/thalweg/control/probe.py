@@ -50,6 +50,9 @@ class Along:
         return quotient(max(self.slope, 0.0), abs(self.curvature))
 
 
+MORE = 3  # products, where the first ones are doubted
+
+
 NOTHING = Along(math.nan, math.nan, math.nan)
 """Where nothing was measured."""
 
@@ -180,36 +183,51 @@ class Probe:
         H = self.operator
         return H if all(w == 1 for w in self.weights) else Preconditioned(H, per_parameter(H, self.weights))
 
+    def scaled(self, v: Tensor) -> Tensor:
+        """L^½ v: nothing of parameters that do not move."""
+        return v if all(w == 1 for w in self.weights) else per_parameter(self.operator, self.weights) * v
+
     def spectrum(self, k: int, which: Which, tol: float, seed: int) -> Eigenpairs:
         """The k extreme eigenvalues of L^½ H L^½."""
         return eigenpairs(self.scaled_operator, k, which=which, tol=tol, seed=seed, confirm=k > 1)
 
-    def sharpness(self, products: int) -> tuple[float, float]:
-        """The largest Ritz value of L^½ H L^½ on the Krylov space of the gradient L^½ g, and its residual."""
-        A, H = self.scaled_operator, self.operator
-        krylov = Krylov(A, products + 1)
-        if not krylov.add(H.gradient if A is H else per_parameter(H, self.weights) * H.gradient):
+    def sharpness(self, products: int, doubted: float) -> tuple[float, float]:
+        """The largest Ritz value of L^½ H L^½ on the Krylov space of the gradient L^½ g, and its residual.
+
+        Up to three more products are made while their sum is below ``doubted``.
+        """
+        krylov = Krylov(self.scaled_operator, products + MORE + 1)
+        if not krylov.add(self.scaled(self.operator.gradient)):
             krylov.add_random(torch.Generator().manual_seed(0))  # at a stationary point
-        while krylov.multiplied < min(products, krylov.count):
+        value = residual = 0.0
+        while krylov.multiplied < krylov.count and (
+            krylov.multiplied < products or (value + residual < doubted and krylov.multiplied < products + MORE)
+        ):
             krylov.step()
-        values, vectors = cast("tuple[Tensor, Tensor]", torch.linalg.eigh(krylov.T))
-        return values[-1].item(), cast(Tensor, (krylov.R @ vectors[:, -1]).norm()).item()
+            values, vectors = cast("tuple[Tensor, Tensor]", torch.linalg.eigh(krylov.T))
+            value = values[-1].item()
+            residual = cast(Tensor, (krylov.R @ vectors[:, -1]).norm()).item()
+        return value, residual
 
     def along_gradient(self) -> Along:
-        """The loss along the negative of the gradients in the parameters; nothing is said of its curvature there."""
+        """The loss along −Lg, g the gradients in the parameters; nothing is said of its curvature there."""
         H = self.operator
-        return Along(H.loss.item(), H.space.inner(self.gradients[None], H.gradient).item(), math.nan)
+        return Along(H.loss.item(), H.space.inner(self.gradients[None], self.scaled(H.gradient)).item(), math.nan)
 
     @property
     def agreement(self) -> float:
-        """``hᵀg / (‖g‖ max(‖g‖, ‖h‖))``, h the gradient of the loss function, g that in the parameters: it may be clipped."""
-        norm, norm_here = (self.operator.space.norm(x).item() for x in (self.gradients, self.operator.gradient))
+        """``hᵀg / (‖g‖ max(‖g‖, ‖h‖))``, h the gradient of the loss function, g that in the parameters: it may be clipped.
+
+        Both are multiplied by L^½, so that what is left in parameters that do not move does not count.
+        """
+        norm, norm_here = (
+            self.operator.space.norm(x).item() for x in (self.gradients, self.scaled(self.operator.gradient))
+        )
         return self.along_gradient().slope / (norm * max(norm, norm_here)) if norm else 1.0
 
     @cached_property
     def gradients(self) -> Tensor:
-        """Those that the parameters hold, as a vector."""
+        """L^½ g, of those that the parameters hold, as a vector."""
         space = self.operator.space
-        return joined(
-            (torch.zeros_like(local(p)) if p.grad is None else local(p.grad)).to(space.dtype) for _, p in self.named
-        )
+        given = [torch.zeros_like(local(p)) if p.grad is None else local(p.grad) for _, p in self.named]
+        return self.scaled(joined(g.to(space.dtype) for g in given))

@@ -10,6 +10,7 @@ from thalweg.control.edge import Edge
 from thalweg.control.probe import Along, Probe, quotient
 
 RISE = 1.5  # the cap may grow so much from one measurement to the next: one batch may be flat by chance
+DOUBT = 0.5  # a λ̂ lower than this part of the last may have missed an eigenvector that the gradient has come to miss
 GROWN = 1.5  # average gradients so much larger than at the last measurement call for another,
 CLOSE = 0.7  # where more than this part of what would then be allowed is asked for,
 PAUSE = 3  # so many steps after the last one at least,
@@ -49,7 +50,7 @@ class SharpnessBound(Bound[Track]):
     def measure(self, step: int, asked: float, allowed: float, probe: Probe) -> Along:
         """λ̂ by a few products."""
         held, edge = self.held, self.edge
-        value, held.residual = probe.sharpness(edge.products)
+        value, held.residual = probe.sharpness(edge.products, doubted=DOUBT * held.sharpness)
         held.sharpness = value + held.residual
         held.cap = min(edge.margin * quotient(edge.threshold, max(held.sharpness, 0.0)), RISE * held.cap)
         if not probe.draws:  # other dropout masks make another gradient
