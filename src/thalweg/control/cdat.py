@@ -16,8 +16,8 @@ from thalweg.core.allowed import Choice, Range, fraction, nonnegative
 class CDAT:
     """``η = σ max(−gᵀu, 0)/(|uᵀHu| + ε)``, u the base's update per unit of learning rate.  arXiv:2407.06183
 
-    It has no memory but its averages, and no bound but the learning rate asked for: there lr=inf would be the paper's; here
-    it is a ceiling as in every policy.
+    It has no memory but its averages, and no bound but the learning rate asked for, which the paper does not have: ask for a
+    large one to be without.
 
     Attributes:
         sigma: σ; 2 is the edge of stability, 1 the greedy choice.

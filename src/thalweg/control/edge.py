@@ -15,7 +15,7 @@ from thalweg.core.allowed import Choice, Range, fraction
 POSITIVE = Range(1e-12)
 COUNT = Range(1, whole=True)
 MEMORY = 0.9  # weight of the past in the average norm of the gradients, a step
-LEAST = 1e-6  # part of the learning rate asked for that is always used: from there it can rise again
+LEAST = 1e-6  # part of the first learning rate that is always used: from there it can rise again
 
 Which = Literal["auto", "sharpness", "direction"]
 
@@ -89,12 +89,13 @@ class EdgePolicy:
 
     Attributes:
         allowed: the learning rate that bound and slew allow; NaN before the first step.
+        least: what is used at least; NaN before the first step.
         norm: average norm of the gradients; NaN before the first step.
     """
 
     def __init__(self, edge: Edge, bound: Bound[Any]) -> None:
         self.edge, self.bound = edge, bound
-        self.allowed = self.norm = math.nan
+        self.allowed = self.least = self.norm = math.nan
 
     @property
     def next_probe(self) -> int:
@@ -117,7 +118,9 @@ class EdgePolicy:
         started = not math.isnan(self.allowed)
         slew = edge.slew * self.allowed if started else edge.cold * (bound if math.isfinite(bound) else asked)
         if started or not note:  # no step is made before something is known
-            self.allowed = max(min(bound, slew), LEAST * asked)
+            wanted = min(bound, slew)
+            self.least = LEAST * (wanted or asked) if math.isnan(self.least) else self.least
+            self.allowed = max(wanted, self.least)
         used = 0.0 if math.isnan(self.allowed) else min(asked, self.allowed)
         return Decision(
             step=step,
@@ -146,9 +149,9 @@ class EdgePolicy:
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers."""
-        return {"allowed": self.allowed, "norm": self.norm, self.bound.name: self.bound.state_dict()}
+        return {"allowed": self.allowed, "least": self.least, "norm": self.norm, self.bound.name: self.bound.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.bound.load_state_dict(state[self.bound.name])
-        self.allowed, self.norm = state["allowed"], state["norm"]
+        self.allowed, self.least, self.norm = state["allowed"], state["least"], state["norm"]
