@@ -3,6 +3,7 @@
 from typing import Literal
 
 from thalweg.lab.space import Frozen, Schedule, Steering, Value
+from thalweg.lab.tasks.files import Preset
 
 Phase = Literal["tuning", "final", "sweep"]
 State = Literal["ok", "diverged", "crashed", "timeout", "out of memory"]
@@ -14,6 +15,7 @@ class RunConfig(Frozen):
     study: str
     """Hash of the contract."""
     task: str
+    preset: Preset | None = None
     optimizer: str
     rule: str
     rest: str | None = None

@@ -180,7 +180,7 @@ def execute(config: RunConfig, folder: RunFolder, stop: Callable[[], bool]) -> R
     """
     folder.begin(config, environment())
     try:
-        result = train(config, load_task(config.task), folder.add, stop)
+        result = train(config, load_task(config.task, config.preset), folder.add, stop)
     except Exception as error:
         result = Result(state=_state_of(error), message=traceback.format_exc())
     if result is not None:
@@ -206,12 +206,16 @@ def number(charged: Fraction) -> float:
 
 @torch.no_grad()
 def evaluate(task: Task, model: nn.Module, batch: Batch) -> tuple[float, float]:
-    """Return the loss and the metric on a held-out batch."""
+    """Return the loss and the metric on a held-out batch: means over its examples, so that parts of it will do."""
     model.eval()
-    inputs, targets = batch
-    outputs = model(inputs)
+    loss = value = 0.0
+    for start in range(0, len(batch[0]), task.rows_at_once):
+        inputs, targets = (part[start : start + task.rows_at_once] for part in batch)
+        outputs, share = model(inputs), len(inputs) / len(batch[0])
+        loss += share * task.loss(outputs, targets).item()
+        value += share * task.metric.measure(outputs, targets).item()
     model.train()
-    return task.loss(outputs, targets).item(), task.metric.measure(outputs, targets).item()
+    return loss, value
 
 
 def finite(value: float) -> float | None:
