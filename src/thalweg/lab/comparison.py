@@ -8,7 +8,7 @@ from thalweg.lab.contract import MOST_TUNING_SEEDS, RULESETS, Contract, Ruleset,
 from thalweg.lab.errors import UserError, check_name, check_range
 from thalweg.lab.space import entry
 from thalweg.lab.suites import resolve
-from thalweg.lab.tasks.files import PRESETS, Preset
+from thalweg.lab.tasks.files import check_preset
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ class Request:
             UserError: a name is unknown or given twice, a number is out of range, or an option means nothing hands off.
         """
         ruleset = None if self.ruleset is None else cast(Ruleset, check_name("ruleset", self.ruleset, RULESETS))
-        preset = None if self.preset is None else cast(Preset, check_name("preset", self.preset, PRESETS))
         suite = resolve(self.names or ["smoke"], ruleset)
         if suite.ruleset == "hands-off" and self.trials is not None:
             raise UserError(f"--trials is {self.trials}; the hands-off ruleset tunes nothing: leave the option out.")
@@ -38,7 +37,7 @@ class Request:
         seeds = check_range("--seeds", suite.seeds if self.seeds is None else self.seeds, 1, MOST_TUNING_SEEDS)
         entries = [entry(name) for name in _split(self.optimizers)] if self.optimizers is not None else None
         entered = entries or [entry(name) for name in suite.optimizers]
-        return draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, preset)
+        return draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, check_preset(self.preset))
 
     def folder(self, contract: Contract) -> Path:
         """Return the study's folder: the one asked for, or one named after the contract's hash."""

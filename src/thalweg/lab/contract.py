@@ -86,6 +86,11 @@ class Contract(Frozen):
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     @property
+    def preset(self) -> Preset | None:
+        """Size of the tasks on files; None if there are none."""
+        return next((task.preset for task in self.tasks if task.preset), None)
+
+    @property
     def runs(self) -> int:
         """Number of runs of the whole study."""
         return len(self.tasks) * self.runs_per_task

@@ -4,7 +4,7 @@ import shlex
 
 from thalweg.lab.contract import Contract
 from thalweg.lab.suites import SUITES
-from thalweg.lab.tasks.files import data_folder
+from thalweg.lab.tasks.files import data_folder, options
 
 
 def command(contract: Contract, folder: str | None = None) -> str:
@@ -17,7 +17,5 @@ def command(contract: Contract, folder: str | None = None) -> str:
     words += ["-o", ",".join(terms.name for terms in contract.optimizers)]
     words += ["--trials", str(contract.trials)] if contract.trials else []
     words += ["--seeds", str(len(contract.final_seeds))]
-    presets = [task.preset for task in contract.tasks if task.preset]
-    if presets:
-        words += ["--preset", presets[0], "--data", "DIR" if folder is None else str(data_folder())]
+    words += options(contract.preset, "DIR" if folder is None else str(data_folder()))
     return shlex.join(words + ([] if folder is None else ["--store", folder]))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import thalweg
+from thalweg.batchnorm import update_bn
 from thalweg.control import Steered
 from thalweg.core.optimizer import Optimizer
 from thalweg.curvature import CountsCost, network_output
@@ -82,6 +83,10 @@ class Trainer:
     def evaluate(self, batch: Batch) -> tuple[float, float]:
         """Return loss and metric on a held-out batch, of the averaged weights if the optimizer keeps an average."""
         plain = self.optimizer.base if isinstance(self.optimizer, Steered) else self.optimizer
+        if any(group.get("average") for group in plain.param_groups):
+            update_bn(
+                [self.task.probe], self.model, cast(Optimizer, plain)
+            )  # statistics of the weights that are evaluated
         with plain.evaluation() if isinstance(plain, Optimizer) else nullcontext():
             return evaluate(self.task, self.model, batch)
 

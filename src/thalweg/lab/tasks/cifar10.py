@@ -52,7 +52,7 @@ def resnet_task(preset: Preset, data: Path | None) -> Task:
     images, labels = (torch.cat(parts) for parts in zip(*map(read_batch, files), strict=True))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     images, labels = images[order], labels[order]
-    held_out = min(size.rows, len(images) // BATCHES // 2)
+    held_out = min(size.rows, len(images) // 10)
     test_images, test_labels = (part[: size.rows] for part in read_batch(folder / "test_batch"))
     normalise = normaliser(images[held_out:])
     train = images[held_out:], labels[held_out:]

@@ -3,9 +3,9 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-from thalweg.lab.errors import UserError
+from thalweg.lab.errors import UserError, check_name
 
 VARIABLE = "THALWEG_DATA"
 """Environment variable with the data folder: set by ``--data`` and inherited by worker processes, so that no run's
@@ -14,6 +14,15 @@ configuration holds a path of one machine. The data's hash is what a contract ho
 Preset = Literal["tiny", "paper"]
 """Size of a task on files: ``tiny`` for two cores, ``paper`` for the size of its source."""
 PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+
+def check_preset(name: str | None) -> Preset | None:
+    """Return the preset of a name; None, which leaves it to the task, of none.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    return None if name is None else cast(Preset, check_name("preset", name, PRESETS))
 
 
 def data_folder() -> Path | None:
@@ -26,6 +35,11 @@ def use_data_folder(folder: Path | None) -> None:
     """Make a folder the data folder of this process and its workers; None leaves it as it is."""
     if folder is not None:
         os.environ[VARIABLE] = str(folder.absolute())
+
+
+def options(preset: Preset | None, data: str) -> list[str]:
+    """Return the words that a command line needs for a task's files; none for an embedded task."""
+    return [] if preset is None else ["--preset", preset, "--data", data]
 
 
 @dataclass(frozen=True)
