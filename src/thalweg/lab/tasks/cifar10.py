@@ -24,7 +24,7 @@ LAYOUT = Layout(
 CLASSES, PIXELS = 10, 3 * 32 * 32
 BATCHES = 5
 PADDING = 4
-PROBE_ROWS = 256
+PROBE_ROWS = 128
 ROWS_AT_ONCE = 100
 """The quickest on one core, by a little."""
 
