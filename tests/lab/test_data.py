@@ -340,7 +340,7 @@ def test_the_list_says_which_files_are_found(data: Path, command: Command, monke
     out = command("list", "tasks", "--data", data).stdout.splitlines()
     rows = {line.split()[0]: line for line in out if line.strip()}
     assert rows["cifar10"].rstrip().endswith(" found")
-    assert rows["ptb"].rstrip().endswith("not found")
+    assert rows["ptb"].rstrip().endswith("not usable")
     assert rows["digits-mlp"].rstrip().endswith("none needed")
 
 

@@ -33,7 +33,7 @@ def _task(name: str) -> dict[str, str]:
     try:
         task = load_task(name)
     except UserError as error:
-        return {"name": name, "what": str(error), "metric": "–", "gradients a run": "–", "files": "not found"}
+        return {"name": name, "what": str(error), "metric": "–", "gradients a run": "–", "files": "not usable"}
     return {
         "name": task.name,
         "what": task.summary,
