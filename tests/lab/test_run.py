@@ -172,7 +172,7 @@ def test_a_run_stops_when_it_is_told_and_when_its_time_is_up(tmp_path: Path) -> 
 def test_an_error_is_the_runs_result(
     error: Exception, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(name: str) -> Task:
+    def fail(name: str, preset: None) -> Task:
         raise error
 
     monkeypatch.setattr("thalweg.lab.run.load_task", fail)

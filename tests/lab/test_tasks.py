@@ -1,8 +1,10 @@
-"""The embedded tasks: data, splits, metrics, networks."""
+"""The tasks: data, splits, metrics, networks."""
 
 import itertools
 import math
+from pathlib import Path
 
+import handmade
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -10,17 +12,32 @@ from sklearn.metrics import accuracy_score
 
 from thalweg.lab.errors import UserError
 from thalweg.lab.models import GPT
-from thalweg.lab.tasks import TASKS, load_task
+from thalweg.lab.tasks import TASKS, _built, load_task
 from thalweg.lab.tasks.digits import digits, squared_error
+from thalweg.lab.tasks.files import VARIABLE
 from thalweg.lab.tasks.task import accuracy
 
 tasks = pytest.mark.parametrize("name", TASKS)
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    handmade.cifar10(folder)
+    handmade.ptb(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _by_hand(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tasks on files read hand-made ones."""
+    monkeypatch.setenv(VARIABLE, str(data))
+
+
 @tasks
 def test_a_task_is_the_same_each_time_it_is_built(name: str) -> None:
     one = load_task(name)
-    load_task.cache_clear()
+    _built.cache_clear()
     other = load_task(name)
     assert one.name == name
     assert one.data_hash == other.data_hash

@@ -18,7 +18,7 @@ from thalweg.lab.contract import require_same
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.listing import LISTINGS
-from thalweg.lab.options import Json, Quiet, console, number, print_json
+from thalweg.lab.options import Data, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.progress import watch
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status
@@ -70,6 +70,8 @@ def compare(
         str | None, typer.Option("--ruleset", help="tuned, hands-off or robustness; the suite's own if not given.")
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of the study; studies/SUITE-HASH if not given.")] = None,
+    data: Data = None,
+    preset: Size = None,
     jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the contract and stop.")] = False,
     as_json: Json = False,
@@ -81,7 +83,7 @@ def compare(
 
     Runs are stored as they end. The same command continues a study that was stopped or killed.
     """
-    request = Request(names or [], optimizers, trials, seeds, store, ruleset)
+    request = Request(names or [], optimizers, trials, seeds, store, ruleset, preset)
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     contract = request.contract()
     folder = request.folder(contract)
@@ -141,6 +143,7 @@ def status(study: Study, as_json: Json = False) -> None:
 @app.command(name="list")
 def list_(
     what: Annotated[Listing | None, typer.Argument(help="What to list; everything if not given.")] = None,
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
     """List the optimizers, tasks and suites there are."""

@@ -8,6 +8,7 @@ from thalweg.lab.contract import MOST_TUNING_SEEDS, RULESETS, Contract, Ruleset,
 from thalweg.lab.errors import UserError, check_name, check_range
 from thalweg.lab.space import entry
 from thalweg.lab.suites import resolve
+from thalweg.lab.tasks.files import check_preset
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Request:
     seeds: int | None = None
     store: Path | None = None
     ruleset: str | None = None
+    preset: str | None = None
 
     def contract(self) -> Contract:
         """Draw up the contract.
@@ -35,7 +37,7 @@ class Request:
         seeds = check_range("--seeds", suite.seeds if self.seeds is None else self.seeds, 1, MOST_TUNING_SEEDS)
         entries = [entry(name) for name in _split(self.optimizers)] if self.optimizers is not None else None
         entered = entries or [entry(name) for name in suite.optimizers]
-        return draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset)
+        return draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, check_preset(self.preset))
 
     def folder(self, contract: Contract) -> Path:
         """Return the study's folder: the one asked for, or one named after the contract's hash."""

@@ -9,6 +9,7 @@ from thalweg.lab.errors import UserError
 from thalweg.lab.plain import brief, differences
 from thalweg.lab.space import Entry, Frozen, default_point, points
 from thalweg.lab.tasks import Task, load_task
+from thalweg.lab.tasks.files import Preset
 
 FIRST_FINAL_SEED = 1000
 """Final runs use the seeds from here on, tuning runs those from 0 on: no seed serves both."""
@@ -32,6 +33,8 @@ class TaskTerms(Frozen):
 
     name: str
     summary: str
+    preset: Preset | None = None
+    """Of a task on files."""
     data_hash: str
     parameters: int
     batch_size: int
@@ -83,6 +86,11 @@ class Contract(Frozen):
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
     @property
+    def preset(self) -> Preset | None:
+        """Size of the tasks on files; None if there are none."""
+        return next((task.preset for task in self.tasks if task.preset), None)
+
+    @property
     def runs(self) -> int:
         """Number of runs of the whole study."""
         return len(self.tasks) * self.runs_per_task
@@ -121,19 +129,26 @@ class Contract(Frozen):
 
 
 def draw_up(
-    suite: str, tasks: list[str], entries: list[Entry], trials: int, seeds: int, ruleset: Ruleset = "tuned"
+    suite: str,
+    tasks: list[str],
+    entries: list[Entry],
+    trials: int,
+    seeds: int,
+    ruleset: Ruleset = "tuned",
+    preset: Preset | None = None,
 ) -> Contract:
     """Draw up the contract of a study; loads the tasks' data to hash it.
 
     Raises:
-        UserError: an unknown task; a sweep of a steered optimizer without the plain one.
+        UserError: an unknown task, or one whose files are missing or damaged; a sweep of a steered optimizer without the
+            plain one.
     """
     if ruleset == "robustness":
         _require_plain(entries)
     return Contract(
         suite=suite,
         ruleset=ruleset,
-        tasks=[task_terms(load_task(name)) for name in tasks],
+        tasks=[task_terms(load_task(name, preset)) for name in tasks],
         optimizers=[EntryTerms(entry=entry, points=_points(entry, trials, ruleset)) for entry in entries],
         trials=0 if ruleset == "hands-off" else trials,
         tuning_seeds=[] if ruleset == "hands-off" else [0],
@@ -163,6 +178,7 @@ def task_terms(task: Task) -> TaskTerms:
     return TaskTerms(
         name=task.name,
         summary=task.summary,
+        preset=task.preset,
         data_hash=task.data_hash,
         parameters=sum(parameter.numel() for parameter in task.model(0).parameters()),
         batch_size=task.batch_size,

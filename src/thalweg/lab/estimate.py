@@ -27,7 +27,7 @@ def estimate_seconds(contract: Contract, jobs: int) -> float:
 def _run_seconds(contract: Contract, terms: TaskTerms) -> float:
     """Predict the seconds of one run of a task; the last that could start at once stands for all."""
     config = ready_on(contract, terms, {})[-1]
-    trainer = Trainer(config, load_task(terms.name))
+    trainer = Trainer(config, load_task(terms.name, terms.preset))
     for _ in range(WARMUP_STEPS):
         trainer.step()
     charged, started = trainer.charged, time.perf_counter()

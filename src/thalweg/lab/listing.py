@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+from thalweg.lab.errors import UserError
 from thalweg.lab.show import fixed, interval
 from thalweg.lab.space import DEFAULT_OPTIMIZERS, ENTRIES
 from thalweg.lab.suites import SUITES
-from thalweg.lab.tasks import TASKS, load_task
+from thalweg.lab.tasks import FROM_FILES, TASKS, load_task
 
 Rows = list[dict[str, str]]
 
@@ -25,15 +26,21 @@ def _optimizers() -> Rows:
 
 
 def _tasks() -> Rows:
-    return [
-        {
-            "name": task.name,
-            "what": task.summary,
-            "metric": f"{task.metric.name} ({task.metric.unit}), {task.metric.better}",
-            "gradients a run": str(task.budget),
-        }
-        for task in map(load_task, TASKS)
-    ]
+    return [_task(name) for name in TASKS]
+
+
+def _task(name: str) -> dict[str, str]:
+    try:
+        task = load_task(name)
+    except UserError as error:
+        return {"name": name, "what": str(error), "metric": "–", "gradients a run": "–", "files": "not usable"}
+    return {
+        "name": task.name,
+        "what": task.summary,
+        "metric": f"{task.metric.name} ({task.metric.unit}), {task.metric.better}",
+        "gradients a run": str(task.budget),
+        "files": "found" if name in FROM_FILES else "none needed",
+    }
 
 
 def _suites() -> Rows:

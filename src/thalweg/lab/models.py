@@ -1,4 +1,4 @@
-"""The networks of the embedded tasks, in plain torch.
+"""The networks of the tasks, in plain torch.
 
 Each builder draws its weights from torch's global generator; `Task.model` seeds it, so that every optimizer of one seed
 starts from the same point.
@@ -98,3 +98,56 @@ class GPT(nn.Module):
         """Map token numbers (B, T) to logits (B, T, vocabulary)."""
         x = self.tokens(tokens) + self.positions[: tokens.shape[1]]
         return self.norm(self.blocks(x)) @ self.tokens.weight.T
+
+
+class WordLSTM(nn.Module):
+    """A language model: embedding, LSTM from a zero state, output layer; all weights uniform in ±0.1.
+
+    Source: the small model of Zaremba et al. 2014, arXiv:1409.2329, sect. 4.1.
+    """
+
+    def __init__(self, vocabulary: int, width: int, layers: int):
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.lstm = nn.LSTM(width, width, layers, batch_first=True)
+        self.out = nn.Linear(width, vocabulary)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map token numbers (B, T) to logits (B, T, vocabulary)."""
+        return self.out(self.lstm(self.tokens(tokens))[0])
+
+
+def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+    """Build a convolution without bias that keeps the image's size at stride 1, and its batch normalisation."""
+    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs))
+
+
+class Residual(nn.Module):
+    """relu(x + f(x)), f two 3 × 3 convolutions; x goes through a 1 × 1 convolution where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.branch = nn.Sequential(
+            convolution(inputs, outputs, 3, stride), nn.ReLU(), convolution(outputs, outputs, 3)
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else convolution(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        return F.relu(self.shortcut(x) + self.branch(x))
+
+
+def resnet18(width: int, classes: int) -> nn.Sequential:
+    """Build the ResNet-18 of (B, 3, 32, 32) images: a 3 × 3 stem without pooling, four stages of `width` to 8 × `width`.
+
+    Source: He et al. 2015, arXiv:1512.03385, table 1 (18 layers, width 64) and sect. 4.2 (the stem).
+    """
+    layers: list[nn.Module] = [convolution(3, width, 3), nn.ReLU()]
+    for inputs, outputs, stride in [(1, 1, 1), (1, 2, 2), (2, 4, 2), (4, 8, 2)]:
+        layers += [Residual(inputs * width, outputs * width, stride), Residual(outputs * width, outputs * width, 1)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes))

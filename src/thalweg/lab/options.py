@@ -11,9 +11,20 @@ import typer
 from rich.console import Console
 
 from thalweg.lab.errors import UserError
+from thalweg.lab.tasks.files import PRESETS, VARIABLE, use_data_folder
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", callback=use_data_folder, help=f"Folder of your data files; {VARIABLE} if not given."
+    ),
+]
+Size = Annotated[
+    str | None, typer.Option("--preset", help=f"Size of tasks on files: {' or '.join(PRESETS)}; tiny if not given.")
+]
 
 PLAIN_WIDTH = 160
 """Columns when the output is no terminal: wide enough that no table breaks its lines."""

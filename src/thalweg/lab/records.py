@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import Literal
 
 from thalweg.lab.space import Frozen, Schedule, Steering, Value
+from thalweg.lab.tasks.files import Preset
 
 Phase = Literal["tuning", "final", "sweep"]
 State = Literal["ok", "diverged", "crashed", "timeout", "out of memory"]
@@ -15,6 +16,7 @@ class RunConfig(Frozen):
     study: str
     """Hash of the contract."""
     task: str
+    preset: Preset | None = None
     optimizer: str
     rule: str
     rest: str | None = None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import thalweg
+from thalweg.batchnorm import update_bn
 from thalweg.control import Steered
 from thalweg.core.optimizer import Optimizer
 from thalweg.curvature import CountsCost, network_output
@@ -82,6 +83,10 @@ class Trainer:
     def evaluate(self, batch: Batch) -> tuple[float, float]:
         """Return loss and metric on a held-out batch, of the averaged weights if the optimizer keeps an average."""
         plain = self.optimizer.base if isinstance(self.optimizer, Steered) else self.optimizer
+        if any(group.get("average") for group in plain.param_groups):
+            update_bn(
+                [self.task.probe], self.model, cast(Optimizer, plain)
+            )  # statistics of the weights that are evaluated
         with plain.evaluation() if isinstance(plain, Optimizer) else nullcontext():
             return evaluate(self.task, self.model, batch)
 
@@ -185,7 +190,7 @@ def execute(config: RunConfig, folder: RunFolder, stop: Callable[[], bool]) -> R
     """
     folder.begin(config, environment())
     try:
-        result = train(config, load_task(config.task), folder.add, stop)
+        result = train(config, load_task(config.task, config.preset), folder.add, stop)
     except Exception as error:
         result = Result(state=_state_of(error), message=traceback.format_exc())
     if result is not None:
@@ -211,12 +216,16 @@ def number(charged: Fraction) -> float:
 
 @torch.no_grad()
 def evaluate(task: Task, model: nn.Module, batch: Batch) -> tuple[float, float]:
-    """Return the loss and the metric on a held-out batch."""
+    """Return the loss and the metric on a held-out batch: means over its examples, so that parts of it will do."""
     model.eval()
-    inputs, targets = batch
-    outputs = model(inputs)
+    loss = value = 0.0
+    for start in range(0, len(batch[0]), task.rows_at_once):
+        inputs, targets = (part[start : start + task.rows_at_once] for part in batch)
+        outputs, share = model(inputs), len(inputs) / len(batch[0])
+        loss += share * task.loss(outputs, targets).item()
+        value += share * task.metric.measure(outputs, targets).item()
     model.train()
-    return task.loss(outputs, targets).item(), task.metric.measure(outputs, targets).item()
+    return loss, value
 
 
 def finite(value: float) -> float | None:

@@ -45,6 +45,7 @@ def _config(
     return RunConfig(
         study=contract.hash,
         task=task.name,
+        preset=task.preset,
         optimizer=terms.name,
         rule=terms.entry.rule,
         rest=terms.entry.rest,

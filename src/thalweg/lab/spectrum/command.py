@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 import typer
 
-from thalweg.lab.options import Json, Quiet, check_output, console, number, print_json, real
+from thalweg.lab.options import Data, Json, Quiet, Size, check_output, console, number, print_json, real
 from thalweg.lab.plain import plain
 from thalweg.lab.spectrum.page import as_data, write_spectrum
 from thalweg.lab.spectrum.record import Request
@@ -28,6 +28,8 @@ def command(
     every: Annotated[int | None, number("--every", "Steps between probes; about 30 probes if not given.")] = None,
     k: Annotated[int, number("-k", "Largest eigenvalues to follow.")] = 5,
     seed: Annotated[int, number("--seed", "Of initialization and batches.")] = 0,
+    data: Data = None,
+    preset: Size = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="The page; spectrum-TASK-OPT.html if not given.")
     ] = None,
@@ -38,7 +40,7 @@ def command(
 
     The learning rate is constant. Ctrl-C ends the training; the page then shows what there is.
     """
-    request = Request.of(task, optimizer, lr, steps, every, k, seed)
+    request = Request.of(task, optimizer, lr, steps, every, k, seed, preset)
     default = Path(f"spectrum-{request.task.name}-{request.entry.name}.html")
     page = check_output("--output", output or default, ".html")
     torch.set_num_threads(1)  # the networks are too small for more

@@ -10,6 +10,7 @@ from thalweg.lab.errors import UserError, check_range
 from thalweg.lab.space import Entry, Value, entry
 from thalweg.lab.spectrum.decisions import troubles
 from thalweg.lab.tasks import Task, load_task
+from thalweg.lab.tasks.files import check_preset, options
 
 PROBES = 30
 """Of a run, if the user does not say how often."""
@@ -29,14 +30,22 @@ class Request:
 
     @classmethod
     def of(
-        cls, task: str, optimizer: str, lr: float | None, steps: int | None, every: int | None, k: int, seed: int
+        cls,
+        task: str,
+        optimizer: str,
+        lr: float | None,
+        steps: int | None,
+        every: int | None,
+        k: int,
+        seed: int,
+        preset: str | None = None,
     ) -> "Request":
         """Check what was asked for.
 
         Raises:
-            UserError: a name is unknown or a number out of range.
+            UserError: a name is unknown, a number out of range, or the task's files are missing or damaged.
         """
-        loaded, entered = load_task(task), entry(optimizer)
+        loaded, entered = load_task(task, check_preset(preset)), entry(optimizer)
         if lr is not None and not 0 < lr < float("inf"):
             raise UserError(f"--lr is {lr:g}; it must be above 0 and finite.")
         taken = check_range("--steps", loaded.budget if steps is None else steps, 1, 1_000_000)
@@ -65,9 +74,10 @@ class Request:
     @property
     def command(self) -> str:
         """The command line that does it again."""
+        given = "".join(f" {word}" for word in options(self.task.preset, "DIR"))
         return (
             f"thalweg spectrum {self.task.name} -o {self.entry.name} --lr {self.lr} --steps {self.steps}"
-            f" --every {self.every} -k {self.k} --seed {self.seed}"
+            f" --every {self.every} -k {self.k} --seed {self.seed}{given}"
         )
 
 

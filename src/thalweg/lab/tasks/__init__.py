@@ -1,14 +1,16 @@
-"""The tasks of the lab, by name. Adding one: a file beside this one, and a line in the table."""
+"""The tasks of the lab, by name. Adding one: a file beside this one, and a line in a table."""
 
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from thalweg.lab.errors import check_name
+from thalweg.lab.tasks.files import Preset, data_folder
 from thalweg.lab.tasks.task import Batch, Metric, Task
 
-__all__ = ["TASKS", "Batch", "Metric", "Task", "load_task"]
+__all__ = ["EMBEDDED", "FROM_FILES", "TASKS", "Batch", "Metric", "Task", "load_task"]
 
-TASKS = {
+EMBEDDED = {
     "digits-mlp": "digits:mlp_task",
     "digits-mlp-mse": "digits:mlp_mse_task",
     "digits-cnn": "digits:cnn_task",
@@ -19,13 +21,29 @@ TASKS = {
 """Task name to ``module:function`` in this folder; imported when the task is wanted, so a missing data library costs
 nobody else anything."""
 
+FROM_FILES = {
+    "cifar10": "cifar10:resnet_task",
+    "ptb": "ptb:lstm_task",
+    "ptb-gpt": "ptb:gpt_task",
+}
+"""The same for tasks on the user's files, made by (preset, data folder)."""
 
-@cache
-def load_task(name: str) -> Task:
-    """Build a task by name.
+TASKS = EMBEDDED | FROM_FILES
+
+
+def load_task(name: str, preset: Preset | None = None) -> Task:
+    """Build a task by name; a task on files in the size of a preset, tiny if none is given.
 
     Raises:
-        UserError: no task has this name.
+        UserError: no task has this name, or its files are missing or damaged.
     """
-    module, function = TASKS[check_name("task", name, TASKS)].split(":")
-    return getattr(import_module(f"{__name__}.{module}"), function)()
+    check_name("task", name, TASKS)
+    if name in FROM_FILES:
+        return _built(FROM_FILES[name], preset or "tiny", data_folder())
+    return _built(EMBEDDED[name])
+
+
+@cache
+def _built(maker: str, *arguments: Any) -> Task:
+    module, function = maker.split(":")
+    return getattr(import_module(f"{__name__}.{module}"), function)(*arguments)

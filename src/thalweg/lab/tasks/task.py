@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from thalweg.lab.tasks.files import Preset
+
 Batch = tuple[Tensor, Tensor]
 """Inputs and targets of one evaluation of the loss."""
 
@@ -53,6 +55,10 @@ class Task:
     budget: int
     """Gradient-equivalents of one run: gradients of one batch, whoever asks for them."""
     data_hash: str
+    preset: Preset | None = None
+    """Size of a task on files; an embedded one has one size."""
+    rows_at_once: int = 1000
+    """Most examples of a held-out split that the network gets at a time; what bounds the memory of an evaluation."""
 
     def model(self, seed: int) -> nn.Module:
         """Build the network of a seed; the caller's random state is left alone."""

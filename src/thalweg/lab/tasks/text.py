@@ -1,0 +1,46 @@
+"""Language models' data: a row of tokens, cut into windows whose targets are the same moved one on."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from thalweg.lab.tasks.task import Batch
+
+
+def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Mean negative log-likelihood a token, in nats."""
+    return F.cross_entropy(logits.flatten(0, -2), tokens.flatten())
+
+
+def numbered(symbols: Sequence[str]) -> dict[str, int]:
+    """Number the different symbols in their order."""
+    return {symbol: number for number, symbol in enumerate(sorted(set(symbols)))}
+
+
+def encode(symbols: Sequence[str], numbers: dict[str, int]) -> Tensor:
+    """Replace each symbol by its number."""
+    return torch.tensor([numbers[symbol] for symbol in symbols])
+
+
+def windows(tokens: Tensor, starts: Tensor, context: int) -> Batch:
+    """Cut windows of `context` tokens, and the same moved one on, both (len(starts), context)."""
+    rows = tokens[starts[:, None] + torch.arange(context + 1)]
+    return rows[:, :-1], rows[:, 1:]
+
+
+def spread_windows(tokens: Tensor, count: int, context: int) -> Batch:
+    """Cut evenly spaced windows."""
+    return windows(tokens, torch.linspace(0, len(tokens) - context - 1, count).long(), context)
+
+
+def random_windows(tokens: Tensor, batch_size: int, context: int) -> Callable[[torch.Generator], Iterator[Batch]]:
+    """Return a sampler of windows that start anywhere, independently."""
+
+    def sample(generator: torch.Generator) -> Iterator[Batch]:
+        while True:
+            starts = torch.randint(len(tokens) - context, (batch_size,), generator=generator)
+            yield windows(tokens, starts, context)
+
+    return sample
