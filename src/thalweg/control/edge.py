@@ -149,7 +149,12 @@ class EdgePolicy:
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers."""
-        return {"allowed": self.allowed, "least": self.least, "norm": self.norm, self.bound.name: self.bound.state_dict()}
+        return {
+            "allowed": self.allowed,
+            "least": self.least,
+            "norm": self.norm,
+            self.bound.name: self.bound.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
