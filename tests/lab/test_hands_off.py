@@ -46,7 +46,7 @@ def test_the_point_is_one_for_all_tasks_and_runs_at_once_on_the_final_seeds() ->
     assert len(runs) == contract.runs == 2 * 2 * 3
     assert {run.phase for run in runs} == {"final"}
     assert {run.seed for run in runs} == set(contract.final_seeds)
-    assert {(run.optimizer, run.keywords["lr"]) for run in runs} == {("adamw", 1e-3), ("dcao", 0.1)}
+    assert {(run.optimizer, run.keywords["lr"]) for run in runs} == {("adamw", 1e-3), ("dcao", 1.0)}
     assert {run.optimizer: run.keywords["betas"] for run in runs if run.optimizer == "adamw"} == {"adamw": (0.9, 0.999)}
 
 
@@ -76,7 +76,7 @@ def test_a_comparison_hands_off_from_the_command_line(command: Command, tmp_path
     assert "Nothing is tuned" in done.stderr
     outcome = json.loads(done.stdout)["outcome"]
     assert outcome["complete"]
-    assert [row["point"] for row in outcome["outcomes"]] == [{"lr": 1e-3}, {"lr": 0.1}]
+    assert [row["point"] for row in outcome["outcomes"]] == [{"lr": 1e-3}, {"lr": 1.0}]
     shown = command("status", tmp_path / "study").stdout
     assert "2 of 2 runs done" in shown
     assert "0/0" in shown
