@@ -42,7 +42,8 @@ class Edge:
         threshold: the stable λη: 2 for mini-batches with momentum or without (arXiv:2412.20553); 2(1 + β) for full batches
             with Polyak's β (arXiv:2103.00065).
         margin: part of it that is used.
-        products: with the Hessian, for λ̂; fewer leave a larger residual, which is added to it.
+        products: with the Hessian, for λ̂; fewer leave a larger residual, which is added to it.  Up to three more are made where
+            it fell by more than half.
         cap_every: steps from one λ̂ to the next; twice as many where half of the bound is asked for, fewer where the gradients
             grow.
         budget: of measurements that growing gradients call for, in gradient-equivalents a step.
