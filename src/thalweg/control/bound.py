@@ -4,44 +4,40 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, TypeVar
 
+from thalweg.control.held import Held, Remembers
 from thalweg.control.probe import Along, Probe
 
 
 @dataclass
-class Held:
+class Seen(Held):
     """What every bound remembers.
 
     Attributes:
-        next: the step of the next measurement.
         agreement: how near the loss function's gradients seem to be to those in the parameters: 1 is equal, −1 opposite.
         sharpness, residual: of the last measurement, the residual included in the sharpness; NaN where it measures none.
     """
 
-    next: int = 0
     agreement: float = 1.0
     sharpness: float = math.nan
     residual: float = math.nan
 
 
-H = TypeVar("H", bound=Held)
+S = TypeVar("S", bound=Seen)
 
 
-class Bound(ABC, Generic[H]):
+class Bound(Remembers[S], ABC):
     """A bound on the learning rate.
 
     Attributes:
         name: in ``Decision.bounds``.
         agrees: the agreement below which the loss function is said to be another.
-        held: what it remembers.
     """
 
     name: ClassVar[str]
     agrees: ClassVar[float]
-    held: H
 
     @abstractmethod
     def measure(self, step: int, asked: float, allowed: float, probe: Probe) -> Along:
@@ -55,11 +51,3 @@ class Bound(ABC, Generic[H]):
     @abstractmethod
     def watch(self, step: int, asked: float, norm: float) -> None:
         """See the average norm of the gradients at a step, which may call for another measurement."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Numbers."""
-        return dict(vars(self.held))
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.held = type(self.held)(**state)

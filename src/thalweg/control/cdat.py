@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 from thalweg.control.decision import Decision
+from thalweg.control.held import Held, Remembers
 from thalweg.control.probe import NOTHING, Along, Form, Probe, quotient
 from thalweg.core.allowed import Choice, Range, fraction, nonnegative
 
@@ -46,25 +47,19 @@ class CDAT:
 
 
 @dataclass
-class Quotient:
+class Quotient(Held):
     """Averages of numerator and denominator, the learning rate they make, and the step of the next look."""
 
     slope: float = 0.0
     curvature: float = 0.0
     lr: float = math.inf
-    next: int = 0
 
 
-class CDATPolicy:
+class CDATPolicy(Remembers[Quotient]):
     """One run under ``CDAT``."""
 
     def __init__(self, cdat: CDAT) -> None:
         self.cdat, self.held = cdat, Quotient()
-
-    @property
-    def next_probe(self) -> int:
-        """The step at which it measures next."""
-        return self.held.next
 
     def decide(self, step: int, asked: float, probe: Probe | None, norm: Callable[[], float]) -> Decision:
         """The quotient; a measurement that fails leaves it as it was."""
@@ -100,11 +95,3 @@ class CDATPolicy:
         if not seen.finite:
             raise FloatingPointError(f"the loss along the step is not finite at a learning rate of {h:g}")
         return seen
-
-    def state_dict(self) -> dict[str, Any]:
-        """Numbers."""
-        return dict(vars(self.held))
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.held = Quotient(**state)

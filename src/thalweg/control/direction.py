@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from thalweg.control.bound import Bound, Held
+from thalweg.control.bound import Bound, Seen
 from thalweg.control.edge import Edge
 from thalweg.control.probe import Along, Probe, quotient
 
@@ -16,7 +16,7 @@ TRIES = 8  # looks at ever smaller steps, until one is about as long as the step
 
 
 @dataclass
-class Looks(Held):
+class Looks(Seen):
     """What is remembered of looks.
 
     Attributes:

@@ -101,7 +101,7 @@ class EdgePolicy:
     @property
     def next_probe(self) -> int:
         """The step at which it measures next."""
-        return self.bound.held.next
+        return self.bound.next_probe
 
     def decide(self, step: int, asked: float, probe: Probe | None, norm: Callable[[], float]) -> Decision:
         """The bound, approached no faster than the slew allows."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from thalweg.control.decision import Decision
+from thalweg.control.held import Held, Remembers
 from thalweg.control.probe import Probe
 from thalweg.core.allowed import Choice, Range, flag, nonnegative
 
@@ -77,7 +78,7 @@ class Exponential:
 
 
 @dataclass
-class Measured:
+class Measured(Held):
     """What an exponential policy remembers: ρ, γ_H, their references, the residual, and the step of the next measurement."""
 
     rho: float = math.nan
@@ -85,20 +86,14 @@ class Measured:
     rho_ref: float = math.nan
     gap_ref: float = math.nan
     residual: float = math.nan
-    next: int = 0
     factors: dict[str, float] = field(default_factory=dict[str, float])
 
 
-class ExponentialPolicy:
+class ExponentialPolicy(Remembers[Measured]):
     """One run under ``Exponential``."""
 
     def __init__(self, law: Exponential) -> None:
         self.law, self.held = law, Measured()
-
-    @property
-    def next_probe(self) -> int:
-        """The step at which it measures next."""
-        return self.held.next
 
     def decide(self, step: int, asked: float, probe: Probe | None, norm: Callable[[], float]) -> Decision:
         """The law at the last measurement; a measurement that fails leaves it as it was."""
@@ -145,14 +140,6 @@ class ExponentialPolicy:
             "momentum": math.exp(-law.beta * gap),
             "weight_decay": math.exp(-law.gamma * rho),
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Numbers."""
-        return dict(vars(self.held))
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.held = Measured(**state)
 
 
 def gap_of(eigenvalues: Tensor, gap: Gap) -> float:

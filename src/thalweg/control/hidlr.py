@@ -15,6 +15,7 @@ from torch.optim.optimizer import ParamsT
 
 from thalweg.control.decision import Decision, GroupReading
 from thalweg.control.groups import Influence, Influences, name_of, regroup
+from thalweg.control.held import Held, Remembers
 from thalweg.control.probe import Probe
 from thalweg.control.steered import Steered
 from thalweg.core.allowed import Choice, Maybe, Range, fraction
@@ -126,14 +127,13 @@ class HiDLR(Steered):
 
 
 @dataclass
-class Found:
+class Found(Held):
     """What it remembers: for each group the factor of its learning rate; and the step of the next measurement."""
 
     factors: list[float] = field(default_factory=list[float])
-    next: int = 0
 
 
-class GroupwisePolicy:
+class GroupwisePolicy(Remembers[Found]):
     """One run under ``Groupwise``."""
 
     def __init__(self, settings: Groupwise, base: Optimizer) -> None:
@@ -143,11 +143,6 @@ class GroupwisePolicy:
     def groups(self) -> list[dict[str, Any]]:
         """The base's."""
         return self.base.param_groups
-
-    @property
-    def next_probe(self) -> int:
-        """The step at which it measures next."""
-        return self.held.next
 
     @property
     def rates(self) -> list[float]:
@@ -197,14 +192,6 @@ class GroupwisePolicy:
         found = zip(self.rates, numbers(b), numbers(A.diagonal()), map(size, self.groups), strict=True)
         readings = [GroupReading(lr, slope, curvature, ppi(slope, curvature, n)) for lr, slope, curvature, n in found]
         return readings, numbers(best.clamp(1 / self.settings.factor, self.settings.factor))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Numbers."""
-        return dict(vars(self.held))
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.held = Found(**state)
 
 
 def size(group: dict[str, Any]) -> int:

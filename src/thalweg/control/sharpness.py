@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from thalweg.control.bound import Bound, Held
+from thalweg.control.bound import Bound, Seen
 from thalweg.control.edge import Edge
 from thalweg.control.probe import Along, Probe, quotient
 
@@ -18,7 +18,7 @@ ADVANCE = 30.0  # and of the budget so many gradient-equivalents may be spent at
 
 
 @dataclass
-class Track(Held):
+class Track(Seen):
     """What is remembered of the sharpness.
 
     Attributes:

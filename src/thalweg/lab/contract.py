@@ -110,6 +110,11 @@ class Contract(Frozen):
         return len(self.final_seeds) * max(1, len(self.multiples))
 
     @property
+    def counted(self) -> Literal["gradient-equivalents", "steps"]:
+        """What runs have equally many of: in a sweep steps, so that the learning rate is all that differs."""
+        return "steps" if self.multiples else "gradient-equivalents"
+
+    @property
     def last_phase(self) -> Literal["final", "sweep"]:
         """What the runs that are reported are called."""
         return "sweep" if self.multiples else "final"

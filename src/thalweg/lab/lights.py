@@ -56,8 +56,7 @@ def _budget(analysis: Analysis) -> Light:
         return Light("red", "Unequal budget", f"{len(over)} runs used more than their gradients: {over[0]} …")
     trials = analysis.store.contract.trials
     tuning = f"{trials} trials each" if trials else "No trials"
-    counted = analysis.runs[0].config.counted if analysis.runs else "gradient-equivalents"
-    return Light("green", "Equal budget", f"{tuning}, equal {counted} a run.")
+    return Light("green", "Equal budget", f"{tuning}, equal {analysis.store.contract.counted} a run.")
 
 
 def _boundary(analysis: Analysis) -> Light:

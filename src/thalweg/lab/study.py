@@ -57,7 +57,7 @@ def _config(
         keywords=terms.entry.keywords(point),
         schedule=terms.entry.schedule,
         budget=task.budget,
-        counted="steps" if contract.ruleset == "robustness" else "gradient-equivalents",
+        counted=contract.counted,
         evaluations=contract.evaluations,
         diverged_above=contract.diverged_above,
         timeout_seconds=contract.timeout_seconds,

@@ -3,36 +3,30 @@
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from thalweg.lab.models import cnn, deep_autoencoder, mlp
-from thalweg.lab.tasks.task import Metric, Task, accuracy, epochs, hash_tensors
+from thalweg.lab.tasks.task import Metric, Splits, Task, accuracy, epochs, hash_tensors
 from thalweg.lab.untyped import untyped
 
 BATCH = 32
 
 
-class Digits(NamedTuple):
-    """Images (N, 64) in [0, 1] and labels (N,) of the three splits: 1,077, 360 and 360 rows."""
-
-    train: tuple[Tensor, Tensor]
-    validation: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-
-
 @cache
-def digits() -> Digits:
-    """Read and split the digits, once a process; the split is a fixed shuffle."""
+def digits() -> Splits:
+    """Read and split the digits, once a process, by a fixed shuffle.
+
+    Images (N, 64) in [0, 1] and labels (N,) of the three splits: 1,077, 360 and 360 rows.
+    """
     pixels, numbers = untyped("sklearn.datasets").load_digits(return_X_y=True)
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
     images = (torch.as_tensor(pixels, dtype=torch.float32) / 16)[order]
     labels = torch.as_tensor(numbers, dtype=torch.int64)[order]
     ends = [0, len(images) - 720, len(images) - 360, len(images)]
-    return Digits(*((images[start:end], labels[start:end]) for start, end in pairwise(ends)))
+    return Splits(*((images[start:end], labels[start:end]) for start, end in pairwise(ends)))
 
 
 def squared_error(outputs: Tensor, images: Tensor) -> Tensor:

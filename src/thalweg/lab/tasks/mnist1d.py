@@ -2,15 +2,14 @@
 
 import random
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from thalweg.lab.models import signal_cnn
-from thalweg.lab.tasks.task import Metric, Task, accuracy, epochs, hash_tensors
+from thalweg.lab.tasks.task import Metric, Splits, Task, accuracy, epochs, hash_tensors
 from thalweg.lab.untyped import untyped
 
 BATCH = 50
@@ -18,17 +17,12 @@ VALIDATION = 500
 LENGTH, CLASSES = 40, 10
 
 
-class Signals(NamedTuple):
-    """Signals (N, 40) and labels (N,) of the three splits: 3,500, 500 and 1,000 rows."""
-
-    train: tuple[Tensor, Tensor]
-    validation: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-
-
 @cache
-def signals() -> Signals:
-    """Generate the published data set, once a process; the last rows of its training part are the validation split."""
+def signals() -> Splits:
+    """Generate the published data set, once a process; the last rows of its training part are the validation split.
+
+    Signals (N, 40) and labels (N,) of the three splits: 3,500, 500 and 1,000 rows.
+    """
     module, numpy_state, state = untyped("mnist1d.data"), np.random.get_state(), random.getstate()
     try:
         made: dict[str, Any] = module.make_dataset()  # seeds numpy and Python for the whole process
@@ -37,7 +31,7 @@ def signals() -> Signals:
         random.setstate(state)
     x, y = (torch.as_tensor(made[name]) for name in ("x", "y"))
     test = torch.as_tensor(made["x_test"]).float(), torch.as_tensor(made["y_test"])
-    return Signals((x[:-VALIDATION].float(), y[:-VALIDATION]), (x[-VALIDATION:].float(), y[-VALIDATION:]), test)
+    return Splits((x[:-VALIDATION].float(), y[:-VALIDATION]), (x[-VALIDATION:].float(), y[-VALIDATION:]), test)
 
 
 def cnn_task() -> Task:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,14 @@ from thalweg.lab.tasks.files import Preset
 
 Batch = tuple[Tensor, Tensor]
 """Inputs and targets of one evaluation of the loss."""
+
+
+class Splits(NamedTuple):
+    """A data set."""
+
+    train: Batch
+    validation: Batch
+    test: Batch
 
 
 @dataclass(frozen=True)
