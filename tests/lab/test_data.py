@@ -234,7 +234,7 @@ def test_an_evaluation_in_parts_is_that_of_the_whole(data: Path) -> None:
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.eval()
     whole = model(task.validation[0])
-    loss, value = evaluate(task, model, task.validation)
+    loss, value, _ = evaluate(task, model, task.validation)
     assert loss == pytest.approx(F.cross_entropy(whole, task.validation[1]).item(), rel=1e-5)
     assert value == pytest.approx(100 * (whole.argmax(1) == task.validation[1]).float().mean().item(), rel=1e-5)
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())

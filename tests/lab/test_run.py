@@ -143,7 +143,7 @@ def test_a_run_that_ends_worse_than_it_began_diverged() -> None:
     assert result.state == "ok"
     _, result = run(config("sgd", budget=8, keywords={"lr": 0.01}), worse)
     assert result.state == "ok", "this loss falls"
-    upside_down = dataclasses.replace(task, sample=lambda generator: ((x, 9 - y) for x, y in task.sample(generator)))
+    upside_down = dataclasses.replace(task, sample=lambda *how: ((x, 9 - y) for x, y in task.sample(*how)))
     _, result = run(config("sgd", keywords={"lr": 0.3}), upside_down)
     assert (result.state, result.value) == ("diverged", None)
     assert "worse than the untrained network" in result.message

@@ -67,8 +67,9 @@ def test_batches_have_their_size_and_the_loss_a_gradient_for_every_parameter(nam
     model = task.model(0)
     task.loss(model(inputs), targets).backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
-    value = task.metric.measure(model(task.validation[0]), task.validation[1])
-    assert value.dim() == 0
+    rows = task.metric.measure(model(task.validation[0]), task.validation[1])
+    assert len(rows) == len(task.validation[0])
+    assert task.metric.sum_up(rows).dim() == 0
 
 
 def test_the_splits_of_the_digits_are_all_of_them_once() -> None:
@@ -87,10 +88,10 @@ def test_an_epoch_shows_every_row_at_most_once() -> None:
 
 def test_metrics_agree_with_their_definitions() -> None:
     outputs, labels = torch.randn(50, 10), torch.randint(10, (50,))
-    assert accuracy(outputs, labels).item() == pytest.approx(100 * accuracy_score(labels, outputs.argmax(1)))
+    assert accuracy(outputs, labels).mean().item() == pytest.approx(100 * accuracy_score(labels, outputs.argmax(1)))
     images = torch.rand(5, 64)
     expected = sum(float(((a - b) ** 2).sum()) for a, b in zip(outputs[:5, :1].expand(5, 64), images, strict=True)) / 5
-    assert squared_error(outputs[:5, :1].expand(5, 64), images).item() == pytest.approx(expected, rel=1e-5)
+    assert squared_error(outputs[:5, :1].expand(5, 64), images).mean().item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_text_is_split_in_order_and_targets_are_the_next_characters() -> None:

@@ -6,6 +6,6 @@ from thalweg.control.decision import Decision
 from thalweg.control.edge import Edge
 from thalweg.control.exponential import Exponential
 from thalweg.control.hidlr import HiDLR
-from thalweg.control.steered import Steered
+from thalweg.control.steered import Steered, as_stepped
 
-__all__ = ["CDAT", "DCAO", "Decision", "Edge", "Exponential", "HiDLR", "Steered"]
+__all__ = ["CDAT", "DCAO", "Decision", "Edge", "Exponential", "HiDLR", "Steered", "as_stepped"]

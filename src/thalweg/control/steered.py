@@ -221,3 +221,19 @@ def scaled(groups: list[dict[str, Any]], factors: Mapping[str, Factor]) -> Gener
     finally:
         for group, values in zip(groups, were, strict=True):
             group.update(values)
+
+
+@contextmanager
+def as_stepped(optimizer: Optimizer) -> Generator[Optimizer]:
+    """The optimizer that made the last step, its groups as they were for it: a controller's hold what was asked for.
+
+    Raises:
+        ValueError: a controller has decided nothing yet.
+    """
+    if not isinstance(optimizer, Steered):
+        yield optimizer
+    elif not optimizer.history:
+        raise ValueError("before the first step no learning rate is decided.")
+    else:
+        with scaled(optimizer.param_groups, optimizer.history[-1].factors):
+            yield optimizer.base

@@ -13,7 +13,7 @@ from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.sensitivity import UsableRange, usable_range
 from thalweg.lab.statistics import Comparison, Interval, Values, compare, improvement_over_tasks, median_interval
 from thalweg.lab.store import Store
-from thalweg.lab.study import cells, last_runs, tuning_runs, winner
+from thalweg.lab.study import aside_runs, cells, last_runs, tuning_runs, winner
 
 REFERENCES: dict[Ruleset, tuple[str, ...]] = {
     "tuned": ("adamw", "momentum"),
@@ -50,6 +50,13 @@ class Cell:
     """The runs that are reported; in a sweep, those at every multiple."""
     point: dict[str, float] | None
     """What tuning selected, or the default hands off; None while tuning is unfinished."""
+    sharpness: Run | None = None
+    timing: Run | None = None
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every finished run of the cell."""
+        return self.tuning + self.finals + [run for run in (self.sharpness, self.timing) if run is not None]
 
     @property
     def sign(self) -> int:
@@ -95,7 +102,9 @@ class Cell:
 
     @property
     def milliseconds(self) -> float | None:
-        """Median CPU milliseconds of a training step in the final runs, gradient included."""
+        """Milliseconds of a training step, gradient included: of the timing run, or the final runs' median on the CPU."""
+        if self.timing is not None and self.timing.result.milliseconds is not None:
+            return self.timing.result.milliseconds
         steps = [1e3 * run.result.seconds / run.result.steps for run in self.finals if run.result.steps]
         return float(np.median(steps)) if steps else None
 
@@ -120,13 +129,18 @@ class Analysis:
             trial = winner(store.contract, task, terms, results)
             finals = [] if trial is None else last_runs(store.contract, task, terms, trial)
             point = None if trial is None else store.contract.tuned_as(terms).points[trial]
-            found.append(Cell(task, terms, runs(tuning_runs(store.contract, task, terms)), runs(finals), point))
+            beside = {
+                phase: next(iter(runs(aside_runs(store.contract, task, terms, trial, phase))), None)
+                for phase in (store.contract.aside if trial is not None else ())
+            }
+            tuning = runs(tuning_runs(store.contract, task, terms))
+            found.append(Cell(task, terms, tuning, runs(finals), point, **beside))
         return cls(store, found)
 
     @property
     def runs(self) -> list[Run]:
         """Every finished run."""
-        return [run for cell in self.cells for run in cell.tuning + cell.finals]
+        return [run for cell in self.cells for run in cell.runs]
 
     @property
     def complete(self) -> bool:

@@ -18,7 +18,7 @@ from thalweg.lab.contract import require_same
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.listing import LISTINGS
-from thalweg.lab.options import Data, Json, Quiet, Size, console, number, print_json
+from thalweg.lab.options import Data, Device, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.progress import watch
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status
@@ -72,6 +72,7 @@ def compare(
     store: Annotated[Path | None, typer.Option(help="Folder of the study; studies/SUITE-HASH if not given.")] = None,
     data: Data = None,
     preset: Size = None,
+    device: Device = None,
     jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the contract and stop.")] = False,
     as_json: Json = False,

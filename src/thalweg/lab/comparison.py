@@ -37,7 +37,8 @@ class Request:
         seeds = check_range("--seeds", suite.seeds if self.seeds is None else self.seeds, 1, MOST_TUNING_SEEDS)
         entries = [entry(name) for name in _split(self.optimizers)] if self.optimizers is not None else None
         entered = entries or [entry(name) for name in suite.optimizers]
-        return draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, check_preset(self.preset))
+        size = check_preset(self.preset)
+        return draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, size, suite.aside)
 
     def folder(self, contract: Contract) -> Path:
         """Return the study's folder: the one asked for, or one named after the contract's hash."""

@@ -28,6 +28,10 @@ Ruleset = Literal["tuned", "hands-off", "robustness"]
 RULESETS: tuple[Ruleset, ...] = get_args(Ruleset)
 
 
+Aside = Literal["sharpness", "timing"]
+"""What is measured beside the runs that are compared, in runs that nothing is ranked by."""
+
+
 class TaskTerms(Frozen):
     """What a contract says about a task."""
 
@@ -44,6 +48,8 @@ class TaskTerms(Frozen):
     unit: str
     better: Literal["min", "max"]
     margin: float
+    targets: tuple[float, ...] = ()
+    """Values of the metric that runs are timed to, the easiest first, frozen before the study."""
 
 
 class EntryTerms(Frozen):
@@ -72,6 +78,8 @@ class Contract(Frozen):
     final_seeds: list[int]
     multiples: tuple[float, ...] = ()
     """Of the best learning rate, that a sweep tries; a study without them runs the winner itself."""
+    aside: tuple[Aside, ...] = ()
+    """What else is measured of each optimizer on each task, at its best point, in a run of its own."""
     evaluations: int = 15
     """Points of a run's curve after the first, at equal distances in gradient-equivalents."""
     diverged_above: float = 100.0
@@ -98,7 +106,7 @@ class Contract(Frozen):
     @property
     def runs_per_task(self) -> int:
         """Number of runs of all optimizers on one task."""
-        return sum(self.trial_runs(terms) + self.last_runs for terms in self.optimizers)
+        return sum(self.trial_runs(terms) + self.last_runs + len(self.aside) for terms in self.optimizers)
 
     def trial_runs(self, terms: EntryTerms) -> int:
         """Runs that tune an optimizer on a task: its points on the tuning seeds."""
@@ -141,6 +149,7 @@ def draw_up(
     seeds: int,
     ruleset: Ruleset = "tuned",
     preset: Preset | None = None,
+    aside: tuple[Aside, ...] = (),
 ) -> Contract:
     """Draw up the contract of a study; loads the tasks' data to hash it.
 
@@ -159,6 +168,7 @@ def draw_up(
         tuning_seeds=[] if ruleset == "hands-off" else [0],
         final_seeds=[FIRST_FINAL_SEED + number for number in range(seeds)],
         multiples=MULTIPLES if ruleset == "robustness" else (),
+        aside=aside,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from thalweg._version import __version__
+from thalweg.lab.device import described
 from thalweg.lab.space import Frozen
 
 
@@ -25,14 +26,16 @@ class Environment(Frozen):
     cores: int
     threads: int
     """Torch threads of the process."""
+    accelerator: str = ""
+    """What runs train on if not on the processor."""
 
     @property
     def said(self) -> str:
         """Everything in one line."""
         commit = f" (commit {self.git})" if self.git else ""
         return (
-            f"thalweg {self.thalweg}{commit} · torch {self.torch} · Python {self.python} · {self.system} · {self.processor},"
-            f" {self.cores} cores, {self.threads} thread{'s' * (self.threads > 1)} a run"
+            f"thalweg {self.thalweg}{commit} · torch {self.torch} · Python {self.python} · {self.system} ·"
+            f" {self.accelerator or self.processor}, {self.cores} cores, {self.threads} thread{'s' * (self.threads > 1)} a run"
         )
 
 
@@ -48,6 +51,7 @@ def environment() -> Environment:
         processor=_processor(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
+        accelerator=described(),
     )
 
 

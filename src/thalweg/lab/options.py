@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from thalweg.lab.device import use_device
 from thalweg.lab.errors import UserError
 from thalweg.lab.tasks.files import PRESETS, VARIABLE, use_data_folder
 
@@ -24,6 +25,11 @@ Data = Annotated[
 ]
 Size = Annotated[
     str | None, typer.Option("--preset", help=f"Size of tasks on files: {' or '.join(PRESETS)}; tiny if not given.")
+]
+
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", callback=use_device, help="cpu, cuda, …; the best there is if not given."),
 ]
 
 PLAIN_WIDTH = 160

@@ -3,10 +3,13 @@
 from fractions import Fraction
 from typing import Literal
 
+from pydantic import Field
+
 from thalweg.lab.space import Frozen, Schedule, Steering, Value
 from thalweg.lab.tasks.files import Preset
 
-Phase = Literal["tuning", "final", "sweep"]
+Phase = Literal["tuning", "final", "sweep", "sharpness", "timing"]
+"""What a run is for; the last two are measured beside the others and ranked by nothing."""
 State = Literal["ok", "diverged", "crashed", "timeout", "out of memory"]
 
 
@@ -62,6 +65,10 @@ class CurvePoint(Frozen):
     validation_loss: float | None
     validation: float | None
     """The task's metric."""
+    sharpness: float | None = None
+    """λ1 of the Hessian on the task's probe batch, as the rule sees it; measured in sharpness runs alone."""
+    threshold: float | None = None
+    """The sharpness up to which the rule is stable at this learning rate; null where it is not known."""
 
 
 class Result(Frozen):
@@ -74,6 +81,8 @@ class Result(Frozen):
     """Validation loss at the end; null unless the state is ok."""
     test: float | None = None
     """Metric on the test split, read once, after final runs only."""
+    also: dict[str, float | None] = Field(default_factory=dict[str, float | None])
+    """The task's other metrics on the validation split at the end."""
     highest: float | None = None
     """Highest training loss of a step; null if none was made or the loss was not finite."""
     untrained: float | None = None
@@ -81,6 +90,8 @@ class Result(Frozen):
     steps: int = 0
     charged: int | float = 0
     seconds: float = 0.0
+    milliseconds: float | None = None
+    """Wall time of a training step, gradient included, the median; of timing runs, which have the machine to themselves."""
     state_bytes_per_parameter: float | None = None
     message: str = ""
     """Why the run did not end well; the traceback when it crashed."""

@@ -10,7 +10,8 @@ import traceback
 from collections.abc import Callable
 from contextlib import nullcontext
 from fractions import Fraction
-from typing import Any, cast
+from statistics import median
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,26 @@ from thalweg.batchnorm import update_bn
 from thalweg.control import Steered
 from thalweg.core.optimizer import Optimizer
 from thalweg.curvature import CountsCost, network_output
+from thalweg.lab.device import clock, device
 from thalweg.lab.environment import environment
 from thalweg.lab.records import CurvePoint, Result, RunConfig, State
+from thalweg.lab.sharpness import Sharpness
 from thalweg.lab.store import RunFolder
 from thalweg.lab.tasks import Batch, Task, load_task
 from thalweg.registry import STEERING
+
+UNTIMED_STEPS, TIMED_STEPS = 5, 30
+"""Of a timing run: what caches and buffers take to settle, and what the median is of."""
+SHARPNESS_EVERY = 3
+"""Points of the curve between two at which a sharpness run measures it."""
+
+
+class Measured(NamedTuple):
+    """What a network is worth on a held-out split: means over its examples, or what the metric says they come to."""
+
+    loss: float
+    value: float
+    also: dict[str, float | None]
 
 
 class Trainer:
@@ -35,15 +51,22 @@ class Trainer:
 
     def __init__(self, config: RunConfig, task: Task):
         self.config, self.task = config, task
-        self.model = task.model(config.seed)
+        self.device = device()
+        self.model = task.model(config.seed).to(self.device)
         self.optimizer = _optimizer(config, self.model)
         self.batches = task.batches(config.seed)
         self.batch: Batch = task.validation
+        self.sharpness = Sharpness(self.model, self.optimizer, self.on(task.probe), task.loss)
         self.lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.losses: list[float] = []
         self.highest = -math.inf
         self.steps, self.charged = 0, Fraction(0)
         self.seconds = 0.0
+
+    def on(self, batch: Batch) -> Batch:
+        """Return a batch on the run's device."""
+        inputs, targets = batch
+        return inputs.to(self.device), targets.to(self.device)
 
     def loss(self) -> Tensor:
         """Return the loss of the current batch, with its graph."""
@@ -60,11 +83,11 @@ class Trainer:
 
     def step(self) -> float:
         """Take one step of the optimizer on the next batch and return its training loss."""
-        started = time.process_time()
+        started = clock(self.device)
         factor = self.config.schedule.factor(progress(self.used, self.config.budget))
         for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
             group["lr"] = lr * factor
-        self.batch = next(self.batches)
+        self.batch = self.on(next(self.batches))
         if isinstance(self.optimizer, Steered):
             loss = self().item()
             self.optimizer.step(self.loss)
@@ -74,18 +97,18 @@ class Trainer:
             self.charged += self.optimizer.used.gradient_equivalents
         else:
             loss = cast(Any, self.optimizer).step(self).item()
-        self.seconds += time.process_time() - started
+        self.seconds += clock(self.device) - started
         self.steps += 1
         self.losses.append(loss)
         self.highest = loss if math.isnan(loss) else max(self.highest, loss)
         return loss
 
-    def evaluate(self, batch: Batch) -> tuple[float, float]:
-        """Return loss and metric on a held-out batch, of the averaged weights if the optimizer keeps an average."""
+    def evaluate(self, batch: Batch) -> Measured:
+        """Return loss and metrics on a held-out batch, of the averaged weights if the optimizer keeps an average."""
         plain = self.optimizer.base if isinstance(self.optimizer, Steered) else self.optimizer
         if any(group.get("average") for group in plain.param_groups):
             update_bn(
-                [self.task.probe], self.model, cast(Optimizer, plain)
+                [self.on(self.task.probe)], self.model, cast(Optimizer, plain)
             )  # statistics of the weights that are evaluated
         with plain.evaluation() if isinstance(plain, Optimizer) else nullcontext():
             return evaluate(self.task, self.model, batch)
@@ -104,9 +127,10 @@ class Trainer:
         factor = self.optimizer.history[-1].factors.get("lr", 1.0)
         return asked * (factor[0] if isinstance(factor, tuple) else factor)
 
-    def point(self) -> CurvePoint:
+    def point(self, with_sharpness: bool = False) -> CurvePoint:
         """Measure where training stands."""
-        loss, value = self.evaluate(self.task.validation)
+        loss, value, self.also = self.evaluate(self.task.validation)
+        sharpness, threshold = self.sharpness.measure() if with_sharpness else (None, None)
         train_loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
         self.losses.clear()
         return CurvePoint(
@@ -117,6 +141,8 @@ class Trainer:
             train_loss=finite(train_loss),
             validation_loss=finite(loss),
             validation=finite(value),
+            sharpness=sharpness,
+            threshold=threshold,
         )
 
     def result(self, state: State, first: CurvePoint, last: CurvePoint, message: str = "") -> Result:
@@ -128,7 +154,8 @@ class Trainer:
             state=state,
             value=last.validation if ok else None,
             loss=last.validation_loss if ok else None,
-            test=finite(self.evaluate(self.task.test)[1]) if reads_test else None,
+            test=finite(self.evaluate(self.task.test).value) if reads_test else None,
+            also=self.also if ok else {},
             highest=finite(self.highest),
             untrained=first.validation,
             steps=self.steps,
@@ -162,7 +189,8 @@ def train(
 ) -> Result | None:
     """Train the network of the configuration's seed until the budget is used up; None if stopped on the way."""
     trainer = Trainer(config, task)
-    first = last = trainer.point()
+    probes = config.phase == "sharpness"
+    first = last = trainer.point(probes)
     record(first)
     if first.validation_loss is None:
         raise ValueError(f"task {task.name}: the untrained network's loss is not finite")
@@ -176,11 +204,23 @@ def train(
                 return trainer.result("diverged", first, last, f"training loss {loss:.4g} at step {trainer.steps}")
             if trainer.seconds > config.timeout_seconds:
                 return trainer.result("timeout", first, last, f"{trainer.seconds:.0f} CPU seconds")
-        last = trainer.point()
+        last = trainer.point(probes and number % SHARPNESS_EVERY == 0)
         record(last)
     if last.validation is None or last.validation_loss is None or last.validation_loss > first.validation_loss:
         return trainer.result("diverged", first, last, "ended worse than the untrained network")
     return trainer.result("ok", first, last)
+
+
+def time_steps(config: RunConfig, task: Task) -> Result:
+    """Time a step: the median of some, after some that do not count; nothing is learned worth a curve."""
+    trainer, times = Trainer(config, task), list[float]()
+    first = trainer.point()
+    for _ in range(UNTIMED_STEPS + TIMED_STEPS):
+        started = time.perf_counter()
+        trainer.step()
+        times.append(time.perf_counter() - started)
+    milliseconds = round(1e3 * median(times[UNTIMED_STEPS:]), 4)
+    return trainer.result("ok", first, trainer.point()).model_copy(update={"milliseconds": milliseconds})
 
 
 def execute(config: RunConfig, folder: RunFolder, stop: Callable[[], bool]) -> Result | None:
@@ -190,7 +230,8 @@ def execute(config: RunConfig, folder: RunFolder, stop: Callable[[], bool]) -> R
     """
     folder.begin(config, environment())
     try:
-        result = train(config, load_task(config.task, config.preset), folder.add, stop)
+        task = load_task(config.task, config.preset)
+        result = time_steps(config, task) if config.phase == "timing" else train(config, task, folder.add, stop)
     except Exception as error:
         result = Result(state=_state_of(error), message=traceback.format_exc())
     if result is not None:
@@ -215,17 +256,20 @@ def number(charged: Fraction) -> float:
 
 
 @torch.no_grad()
-def evaluate(task: Task, model: nn.Module, batch: Batch) -> tuple[float, float]:
-    """Return the loss and the metric on a held-out batch: means over its examples, so that parts of it will do."""
+def evaluate(task: Task, model: nn.Module, batch: Batch) -> Measured:
+    """Return loss and metrics on a held-out batch, which the network gets in parts."""
     model.eval()
-    loss = value = 0.0
+    place, metrics, loss = next(model.parameters()).device, (task.metric, *task.also), 0.0
+    rows: list[list[Tensor]] = [[] for _ in metrics]
     for start in range(0, len(batch[0]), task.rows_at_once):
-        inputs, targets = (part[start : start + task.rows_at_once] for part in batch)
-        outputs, share = model(inputs), len(inputs) / len(batch[0])
-        loss += share * task.loss(outputs, targets).item()
-        value += share * task.metric.measure(outputs, targets).item()
+        inputs, targets = (part[start : start + task.rows_at_once].to(place) for part in batch)
+        outputs = model(inputs)
+        loss += len(inputs) / len(batch[0]) * task.loss(outputs, targets).item()
+        for found, metric in zip(rows, metrics, strict=True):
+            found.append(metric.measure(outputs, targets))
     model.train()
-    return loss, value
+    value, *others = (metric.sum_up(torch.cat(found)).item() for metric, found in zip(metrics, rows, strict=True))
+    return Measured(loss, value, {metric.name: finite(other) for metric, other in zip(task.also, others, strict=True)})
 
 
 def finite(value: float) -> float | None:

@@ -214,7 +214,7 @@ def show_status(console: Console, analysis: Analysis) -> None:
     )
     for cell in analysis.cells:
         lr = "–" if cell.point is None else f"{cell.point['lr']:.3g}"
-        failed = sum(not run.result.ok for run in cell.tuning + cell.finals)
+        failed = sum(not run.result.ok for run in cell.runs)
         tuning = f"{len(cell.tuning)}/{contract.trial_runs(cell.terms)}"
         final = f"{len(cell.finals)}/{contract.last_runs}"
         table.add_row(cell.task.name, cell.terms.name, tuning, lr, final, str(failed or "–"))

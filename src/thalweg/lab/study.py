@@ -6,7 +6,7 @@ order.
 
 from collections.abc import Iterator, Mapping
 
-from thalweg.lab.contract import Contract, EntryTerms, TaskTerms
+from thalweg.lab.contract import Aside, Contract, EntryTerms, TaskTerms
 from thalweg.lab.records import Phase, Result, RunConfig
 
 
@@ -31,6 +31,14 @@ def last_runs(contract: Contract, task: TaskTerms, terms: EntryTerms, trial: int
         for number, point in tried
         for seed in contract.final_seeds
     ]
+
+
+def aside_runs(contract: Contract, task: TaskTerms, terms: EntryTerms, trial: int, phase: Aside) -> list[RunConfig]:
+    """Return the run that measures something else of a cell, at the point of the selected trial, on the first final seed."""
+    if phase not in contract.aside:
+        return []
+    point = contract.tuned_as(terms).points[trial]
+    return [_config(contract, task, terms, phase, trial, contract.final_seeds[0], point)]
 
 
 def _config(
@@ -95,7 +103,10 @@ def cells(contract: Contract) -> Iterator[tuple[TaskTerms, EntryTerms]]:
 def ready_in(contract: Contract, task: TaskTerms, terms: EntryTerms, results: Mapping[str, Result]) -> list[RunConfig]:
     """Return a cell's runs that can start now and have no result: the last ones only once tuning has a winner."""
     trial = winner(contract, task, terms, results)
-    runs = tuning_runs(contract, task, terms) if trial is None else last_runs(contract, task, terms, trial)
+    if trial is None:
+        runs = tuning_runs(contract, task, terms)
+    else:
+        runs = last_runs(contract, task, terms, trial) + aside_runs(contract, task, terms, trial, "sharpness")
     return [config for config in runs if config.path not in results]
 
 
@@ -105,9 +116,10 @@ def ready_on(contract: Contract, task: TaskTerms, results: Mapping[str, Result])
 
 
 def ready_after(contract: Contract, ended: RunConfig, results: Mapping[str, Result]) -> list[RunConfig]:
-    """Return the runs that can start now and could not before a run ended: it may have been the last that tuned somebody."""
+    """Return the runs that can start now and could not before a run ended: it may have been the last that tuned somebody,
+    or the last of all but timing."""
     if ended.phase != "tuning":
-        return []
+        return timing(contract, results)
     task, tuned = contract.task(ended.task), contract.optimizer(ended.optimizer)
     waiting = [terms for terms in contract.optimizers if contract.tuned_as(terms) is tuned]
     return [config for terms in waiting for config in ready_in(contract, task, terms, results)]
@@ -115,4 +127,19 @@ def ready_after(contract: Contract, ended: RunConfig, results: Mapping[str, Resu
 
 def ready(contract: Contract, results: Mapping[str, Result]) -> list[RunConfig]:
     """Return a study's runs that can start now and have no result."""
-    return [config for task in contract.tasks for config in ready_on(contract, task, results)]
+    return [config for task in contract.tasks for config in ready_on(contract, task, results)] or timing(
+        contract, results
+    )
+
+
+def timing(contract: Contract, results: Mapping[str, Result]) -> list[RunConfig]:
+    """Return the timing runs without a result once no other run is left: they want the machine to themselves."""
+    if "timing" not in contract.aside or len(results) < contract.runs - len(contract.tasks) * len(contract.optimizers):
+        return []
+    found: list[RunConfig] = []
+    for task, terms in cells(contract):
+        trial = winner(contract, task, terms, results)
+        if trial is None or ready_in(contract, task, terms, results):
+            return []
+        found += aside_runs(contract, task, terms, trial, "timing")
+    return [config for config in found if config.path not in results]

@@ -1,6 +1,6 @@
 """Named comparisons: tasks, trials and seeds that fit a span of time, and who takes part."""
 
-from thalweg.lab.contract import Ruleset
+from thalweg.lab.contract import Aside, Ruleset
 from thalweg.lab.errors import UserError, check_name
 from thalweg.lab.space import DEFAULT_OPTIMIZERS, Frozen
 from thalweg.lab.tasks import TASKS
@@ -25,6 +25,8 @@ class Suite(Frozen):
     trials: int = 8
     """Of no use hands off."""
     seeds: int = 10
+    aside: tuple[Aside, ...] = ("sharpness", "timing")
+    """What else is measured, in runs of its own; a sweep measures itself."""
 
     @property
     def optimizers(self) -> tuple[str, ...]:
@@ -52,6 +54,7 @@ SUITES = {
             ruleset="robustness",
             tasks=SMALL_TASKS,
             seeds=5,
+            aside=(),
         ),
     ]
 }
@@ -64,12 +67,14 @@ def resolve(names: list[str], ruleset: Ruleset | None = None) -> Suite:
         UserError: a name is neither, is given twice, or a suite is mixed with anything else.
     """
     suite = _named(names)
-    return suite if ruleset is None else suite.model_copy(update={"ruleset": ruleset})
+    if ruleset is None:
+        return suite
+    return suite.model_copy(update={"ruleset": ruleset, "aside": () if ruleset == "robustness" else suite.aside})
 
 
 def _named(names: list[str]) -> Suite:
     for name in names:
-        check_name("task or suite", name, [*SUITES, *TASKS])
+        check_name("task or suite", name.partition("@")[0], [*SUITES, *TASKS])
     if len(names) == 1 and names[0] in SUITES:
         return SUITES[names[0]]
     mixed = [name for name in names if name in SUITES]

@@ -137,7 +137,7 @@ def _cost(analysis: Analysis) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for terms in analysis.store.contract.optimizers:
         cells = [analysis.cell(task.name, terms.name) for task in analysis.store.contract.tasks]
-        runs = [run for cell in cells for run in cell.tuning + cell.finals]
+        runs = [run for cell in cells for run in cell.runs]
         states = [r for run in runs if (r := run.result.state_bytes_per_parameter) is not None]
         rows.append(
             {

@@ -2,15 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from torch.optim import Optimizer
-
-from thalweg.control import Decision, Steered
-from thalweg.control.steered import scaled
+from thalweg.control import Decision
 
 MEANINGS = {
     "schedule": "the learning rate asked for",
@@ -22,22 +18,6 @@ MEANINGS = {
     "groups": "where the loss along each group's move is lowest",
 }
 """Of the bounds, by name."""
-
-
-@contextmanager
-def as_stepped(optimizer: Optimizer) -> Generator[Optimizer]:
-    """The optimizer that made the last step, its groups as they were for it: a controller's hold what was asked for.
-
-    Raises:
-        ValueError: a controller has decided nothing yet.
-    """
-    if not isinstance(optimizer, Steered):
-        yield optimizer
-    elif not optimizer.history:
-        raise ValueError("before the first step no learning rate is decided.")
-    else:
-        with scaled(optimizer.param_groups, optimizer.history[-1].factors):
-            yield optimizer.base
 
 
 def columns(decisions: Sequence[Decision], thresholds: Sequence[float]) -> dict[str, Any]:

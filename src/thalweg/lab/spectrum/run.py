@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import Tensor
 
-from thalweg.control import Steered
+from thalweg.control import Steered, as_stepped
 from thalweg.curvature import (
     Eigenpairs,
     SharpnessRatio,
@@ -26,7 +26,6 @@ from thalweg.curvature.operators import LossOperator
 from thalweg.lab.records import RunConfig
 from thalweg.lab.run import Trainer
 from thalweg.lab.space import Schedule
-from thalweg.lab.spectrum.decisions import as_stepped
 from thalweg.lab.spectrum.record import Edge, Portrait, Probe, Recording, Request
 from thalweg.lab.tasks import Batch
 

@@ -4,7 +4,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from thalweg.lab.errors import check_name
+from thalweg.lab.errors import UserError, check_name
 from thalweg.lab.tasks.files import Preset, data_folder
 from thalweg.lab.tasks.task import Batch, Metric, Task
 
@@ -34,10 +34,17 @@ TASKS = EMBEDDED | FROM_FILES
 def load_task(name: str, preset: Preset | None = None) -> Task:
     """Build a task by name; a task on files in the size of a preset, tiny if none is given.
 
+    ``NAME@SIZE`` is the task of that name in batches of another size, for as many epochs.
+
     Raises:
-        UserError: no task has this name, or its files are missing or damaged.
+        UserError: no task has this name, its files are missing or damaged, or the batch size is none.
     """
-    check_name("task", name, TASKS)
+    plain, at, size = name.partition("@")
+    check_name("task", plain, TASKS)
+    if at:
+        if not size.isdecimal() or size == "0":
+            raise UserError(f"task {name!r} has the batch size {size!r}; it must be a whole number above 0.")
+        return load_task(plain, preset).at_batch_size(int(size))
     if name in FROM_FILES:
         return _built(FROM_FILES[name], preset or "tiny", data_folder())
     return _built(EMBEDDED[name])

@@ -60,7 +60,7 @@ def resnet_task(preset: Preset, data: Path | None) -> Task:
         name="cifar10",
         summary=f"classify CIFAR-10 ({len(files)} of {BATCHES} batches), ResNet-18 of width {size.width}, preset {preset}",
         build=lambda: resnet18(size.width, CLASSES),
-        sample=augmented(epochs(*train, size.batch_size), normalise),
+        sample=augmented(epochs(*train), normalise),
         loss=F.cross_entropy,
         metric=Metric("accuracy", "%", "max", margin=1.0, measure=accuracy),
         probe=(normalise(train[0][:PROBE_ROWS]), train[1][:PROBE_ROWS]),
@@ -106,12 +106,12 @@ def normaliser(images: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def augmented(
-    sample: Callable[[torch.Generator], Iterator[Batch]], normalise: Callable[[Tensor], Tensor]
-) -> Callable[[torch.Generator], Iterator[Batch]]:
+    sample: Callable[[torch.Generator, int], Iterator[Batch]], normalise: Callable[[Tensor], Tensor]
+) -> Callable[[torch.Generator, int], Iterator[Batch]]:
     """Return a sampler that normalises images of bytes, crops each at random and flips every other at random."""
 
-    def augmented_sample(generator: torch.Generator) -> Iterator[Batch]:
-        for images, labels in sample(generator):
+    def augmented_sample(generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
+        for images, labels in sample(generator, batch_size):
             corners = torch.randint(2 * PADDING + 1, (2, len(images)), generator=generator)
             flips = torch.randint(2, (len(images),), generator=generator).bool()
             yield cropped(normalise(images), corners, flips), labels

@@ -30,8 +30,8 @@ def digits() -> Splits:
 
 
 def squared_error(outputs: Tensor, images: Tensor) -> Tensor:
-    """Squared error summed over an image's pixels, mean over the images."""
-    return (outputs - images).square().sum(-1).mean()
+    """Squared error summed over an image's pixels, (N,)."""
+    return (outputs - images).square().sum(-1)
 
 
 ACCURACY = Metric("accuracy", "%", "max", margin=0.5, measure=accuracy)
@@ -58,7 +58,7 @@ def _mlp_task(name: str, summary: str, loss: Callable[[Tensor, Tensor], Tensor])
         name=name,
         summary=summary,
         build=lambda: mlp([64, 64, 32, 10]),
-        sample=epochs(*data.train, BATCH),
+        sample=epochs(*data.train),
         loss=loss,
         metric=ACCURACY,
         probe=data.train,
@@ -77,7 +77,7 @@ def cnn_task() -> Task:
         name="digits-cnn",
         summary="classify 8×8 digits, two convolutions",
         build=lambda: cnn(classes=10),
-        sample=epochs(*train, BATCH),
+        sample=epochs(*train),
         loss=F.cross_entropy,
         metric=ACCURACY,
         probe=train,
@@ -96,8 +96,8 @@ def autoencoder_task() -> Task:
         name="digits-autoencoder",
         summary="reconstruct 8×8 digits, sigmoid autoencoder 64-32-16-8-16-32-64",
         build=lambda: deep_autoencoder([64, 32, 16, 8]),
-        sample=epochs(*train, BATCH),
-        loss=squared_error,
+        sample=epochs(*train),
+        loss=lambda outputs, images: squared_error(outputs, images).mean(),
         metric=Metric("squared error", "per image", "min", margin=0.05, measure=squared_error),
         probe=train,
         validation=validation,

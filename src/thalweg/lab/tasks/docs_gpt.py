@@ -5,7 +5,7 @@ from pydoc_data.topics import topics
 
 from thalweg.lab.models import GPT
 from thalweg.lab.tasks.task import Metric, Task
-from thalweg.lab.tasks.text import cross_entropy, encode, numbered, random_windows, spread_windows
+from thalweg.lab.tasks.text import cross_entropies, cross_entropy, encode, numbered, random_windows, spread_windows
 
 CONTEXT = 32
 BATCH = 16
@@ -27,9 +27,9 @@ def docs_gpt_task() -> Task:
         name="docs-gpt",
         summary="next character of Python's documentation, 2-layer GPT",
         build=lambda: GPT(len(alphabet), CONTEXT, width=32, heads=2, layers=2),
-        sample=random_windows(train, BATCH, CONTEXT),
+        sample=random_windows(train, CONTEXT),
         loss=cross_entropy,
-        metric=Metric("cross-entropy", "nats/char", "min", margin=0.02, measure=cross_entropy),
+        metric=Metric("cross-entropy", "nats/char", "min", margin=0.02, measure=cross_entropies),
         probe=spread_windows(train, PROBE_WINDOWS, CONTEXT),
         validation=spread_windows(validation, HELD_OUT_WINDOWS, CONTEXT),
         test=spread_windows(test, HELD_OUT_WINDOWS, CONTEXT),

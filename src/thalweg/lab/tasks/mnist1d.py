@@ -41,7 +41,7 @@ def cnn_task() -> Task:
         name="mnist1d-cnn",
         summary="classify MNIST-1D signals, three convolutions",
         build=lambda: signal_cnn(LENGTH, CLASSES),
-        sample=epochs(*data.train, BATCH),
+        sample=epochs(*data.train),
         loss=F.cross_entropy,
         metric=Metric("accuracy", "%", "max", margin=1.0, measure=accuracy),
         probe=data.train,

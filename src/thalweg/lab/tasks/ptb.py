@@ -10,7 +10,7 @@ from thalweg.lab.errors import UserError
 from thalweg.lab.models import GPT, WordLSTM
 from thalweg.lab.tasks.files import Layout, Preset
 from thalweg.lab.tasks.task import Metric, Task, hash_tensors
-from thalweg.lab.tasks.text import cross_entropy, encode, numbered, random_windows, spread_windows
+from thalweg.lab.tasks.text import cross_entropies, cross_entropy, encode, numbered, random_windows, spread_windows
 
 LAYOUT = Layout(
     what="Penn Treebank, one sentence a line",
@@ -100,9 +100,9 @@ def _task(
         name=name,
         summary=f"{summary}, preset {preset}",
         build=lambda: model(len(numbers)),
-        sample=random_windows(train, size.batch_size, size.context),
+        sample=random_windows(train, size.context),
         loss=cross_entropy,
-        metric=Metric("cross-entropy", unit, "min", margin=0.02, measure=cross_entropy),
+        metric=Metric("cross-entropy", unit, "min", margin=0.02, measure=cross_entropies),
         probe=spread_windows(train, PROBE_WINDOWS, size.context),
         validation=spread_windows(validation, size.windows, size.context),
         test=spread_windows(test, size.windows, size.context),

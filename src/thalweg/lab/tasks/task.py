@@ -2,12 +2,13 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from thalweg.lab.errors import UserError
 from thalweg.lab.tasks.files import Preset
 
 Batch = tuple[Tensor, Tensor]
@@ -24,7 +25,7 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """The number a task is judged by, a mean over the examples of a split."""
+    """The number a task is judged by, or one that is reported beside it."""
 
     name: str
     unit: str
@@ -32,7 +33,9 @@ class Metric:
     margin: float
     """Smallest difference that matters to a user, in the metric's unit; closer than this is a tie."""
     measure: Callable[[Tensor, Tensor], Tensor]
-    """(outputs, targets) to a 0-D tensor."""
+    """(outputs, targets) of some examples to what is known of each, (N, …): parts of a split are measured one by one."""
+    sum_up: Callable[[Tensor], Tensor] = torch.mean
+    """That of all examples of a split, (N, …), to a 0-D tensor; their mean, unless the metric is no mean."""
 
     def worse(self) -> float:
         """Return the worst possible value: what a failed run counts as."""
@@ -50,11 +53,12 @@ class Task:
     summary: str
     build: Callable[[], nn.Module]
     """Makes the network from torch's global generator."""
-    sample: Callable[[torch.Generator], Iterator[Batch]]
-    """Endless training batches."""
+    sample: Callable[[torch.Generator, int], Iterator[Batch]]
+    """(generator, batch size) to endless training batches."""
     loss: Callable[[Tensor, Tensor], Tensor]
     """(outputs, targets) to the mean loss, a 0-D tensor."""
     metric: Metric
+    """What runs are judged by."""
     probe: Batch
     """Training examples that curvature is measured on: all of them where they are few, else a fixed, evenly spread part."""
     validation: Batch
@@ -65,6 +69,8 @@ class Task:
     data_hash: str
     preset: Preset | None = None
     """Size of a task on files; an embedded one has one size."""
+    also: tuple[Metric, ...] = ()
+    """What else is reported of the validation split at a run's end; nothing is ranked by it."""
     rows_at_once: int = 1000
     """Most examples of a held-out split that the network gets at a time; what bounds the memory of an evaluation."""
 
@@ -79,7 +85,18 @@ class Task:
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Start the endless batches of a seed, the same for every optimizer."""
-        return self.sample(torch.Generator().manual_seed(stream(seed, "batches")))
+        return self.sample(torch.Generator().manual_seed(stream(seed, "batches")), self.batch_size)
+
+    def at_batch_size(self, batch_size: int) -> "Task":
+        """Return the same task in batches of another size, for as many epochs, as ``NAME@SIZE``.
+
+        Raises:
+            UserError: there are fewer training examples.
+        """
+        budget = max(1, round(self.budget * self.batch_size / batch_size))
+        task = replace(self, name=f"{self.name}@{batch_size}", batch_size=batch_size, budget=budget)
+        next(task.batches(0))
+        return task
 
 
 def stream(seed: int, purpose: str) -> int:
@@ -97,14 +114,16 @@ def hash_tensors(*tensors: Tensor) -> str:
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Percentage of rows whose largest output is their label."""
-    return 100 * (outputs.argmax(-1) == labels).float().mean()
+    """100 for each row whose largest output is its label, 0 for the others: in the mean, the percentage right."""
+    return 100 * (outputs.argmax(-1) == labels).float()
 
 
-def epochs(inputs: Tensor, targets: Tensor, batch_size: int) -> Callable[[torch.Generator], Iterator[Batch]]:
+def epochs(inputs: Tensor, targets: Tensor) -> Callable[[torch.Generator, int], Iterator[Batch]]:
     """Return a sampler that shuffles anew each epoch and drops the last incomplete batch."""
 
-    def sample(generator: torch.Generator) -> Iterator[Batch]:
+    def sample(generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
+        if batch_size > len(inputs):
+            raise UserError(f"the batch size is {batch_size}; there are {len(inputs)} training examples.")
         while True:
             order = torch.randperm(len(inputs), generator=generator)
             for start in range(0, len(inputs) - batch_size + 1, batch_size):

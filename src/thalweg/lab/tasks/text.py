@@ -14,6 +14,11 @@ def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, -2), tokens.flatten())
 
 
+def cross_entropies(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Mean negative log-likelihood a token of each window, (N,), in nats."""
+    return F.cross_entropy(logits.movedim(-1, 1), tokens, reduction="none").mean(-1)
+
+
 def numbered(symbols: Sequence[str]) -> dict[str, int]:
     """Number the different symbols in their order."""
     return {symbol: number for number, symbol in enumerate(sorted(set(symbols)))}
@@ -35,10 +40,10 @@ def spread_windows(tokens: Tensor, count: int, context: int) -> Batch:
     return windows(tokens, torch.linspace(0, len(tokens) - context - 1, count).long(), context)
 
 
-def random_windows(tokens: Tensor, batch_size: int, context: int) -> Callable[[torch.Generator], Iterator[Batch]]:
+def random_windows(tokens: Tensor, context: int) -> Callable[[torch.Generator, int], Iterator[Batch]]:
     """Return a sampler of windows that start anywhere, independently."""
 
-    def sample(generator: torch.Generator) -> Iterator[Batch]:
+    def sample(generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         while True:
             starts = torch.randint(len(tokens) - context, (batch_size,), generator=generator)
             yield windows(tokens, starts, context)
