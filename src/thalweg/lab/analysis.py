@@ -126,15 +126,18 @@ class Analysis:
 
         found: list[Cell] = []
         for task, terms in cells(store.contract):
+            tuning = runs(tuning_runs(store.contract, task, terms))
             trial = winner(store.contract, task, terms, results)
-            finals = [] if trial is None else last_runs(store.contract, task, terms, trial)
-            point = None if trial is None else store.contract.tuned_as(terms).points[trial]
+            if trial is None:
+                found.append(Cell(task, terms, tuning, [], None))
+                continue
             beside = {
                 phase: next(iter(runs(aside_runs(store.contract, task, terms, trial, phase))), None)
-                for phase in (store.contract.aside if trial is not None else ())
+                for phase in store.contract.aside
             }
-            tuning = runs(tuning_runs(store.contract, task, terms))
-            found.append(Cell(task, terms, tuning, runs(finals), point, **beside))
+            point = store.contract.tuned_as(terms).points[trial]
+            finals = runs(last_runs(store.contract, task, terms, trial))
+            found.append(Cell(task, terms, tuning, finals, point, **beside))
         return cls(store, found)
 
     @property

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from thalweg.lab.contract import Aside, Contract, EntryTerms, TaskTerms
 from thalweg.lab.records import Phase, Result, RunConfig
 
+UNTIMED_STEPS, TIMED_STEPS = 5, 30
+"""Of a timing run: what caches and buffers take to settle, and what the median is of."""
+
 
 def tuning_runs(contract: Contract, task: TaskTerms, terms: EntryTerms) -> list[RunConfig]:
     """Return a cell's tuning runs: every trial on every tuning seed."""
@@ -38,7 +41,12 @@ def aside_runs(contract: Contract, task: TaskTerms, terms: EntryTerms, trial: in
     if phase not in contract.aside:
         return []
     point = contract.tuned_as(terms).points[trial]
-    return [_config(contract, task, terms, phase, trial, contract.final_seeds[0], point)]
+    config = _config(contract, task, terms, phase, trial, contract.final_seeds[0], point)
+    return [
+        config.model_copy(
+            update={"budget": UNTIMED_STEPS + TIMED_STEPS, "counted": "steps"} if phase == "timing" else {}
+        )
+    ]
 
 
 def _config(
