@@ -14,16 +14,18 @@ from thalweg.lab.analysis import Analysis
 from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
 from thalweg.lab.conformance import command as conformance
-from thalweg.lab.contract import require_same
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
+from thalweg.lab.growth import require_extension
 from thalweg.lab.listing import LISTINGS
+from thalweg.lab.merge import command as merge
 from thalweg.lab.options import Data, Device, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.progress import watch
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status
 from thalweg.lab.spectrum import command as spectrum
 from thalweg.lab.store import Store
+from thalweg.lab.targets.command import command as targets
 from thalweg.lab.verdict import forms
 from thalweg.lab.verify import command as verify
 from thalweg.lab.workers import available_cores, run_all
@@ -70,6 +72,9 @@ def compare(
         str | None, typer.Option("--ruleset", help="tuned, hands-off or robustness; the suite's own if not given.")
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of the study; studies/SUITE-HASH if not given.")] = None,
+    targets: Annotated[
+        Path | None, typer.Option("--targets", help="File of `thalweg targets`, for tasks that have none frozen.")
+    ] = None,
     data: Data = None,
     preset: Size = None,
     device: Device = None,
@@ -84,13 +89,13 @@ def compare(
 
     Runs are stored as they end. The same command continues a study that was stopped or killed.
     """
-    request = Request(names or [], optimizers, trials, seeds, store, ruleset, preset)
+    request = Request(names or [], optimizers, trials, seeds, store, ruleset, preset, targets)
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     contract = request.contract()
     folder = request.folder(contract)
     shown = console(as_json, quiet)
     if dry_run and (folder / "contract.json").exists():
-        require_same(Store.open(folder).contract, contract, str(folder))
+        require_extension(Store.open(folder).contract, contract, str(folder))
     opened = None if dry_run else Store.create(folder, contract)
     seconds = estimate_seconds(contract, processes)
     show_contract(shown, contract, seconds, processes, str(folder))
@@ -99,7 +104,7 @@ def compare(
             print_json({"contract": contract.model_dump(mode="json"), "hash": contract.hash, "seconds": seconds})
         return
     try:
-        with watch(shown, contract, opened.finished(), quiet or as_json) as observer:
+        with watch(shown, contract, Analysis.of(opened).results, quiet or as_json) as observer:
             for config, result in run_all(opened, processes):
                 observer.ended(config, result)
     except KeyboardInterrupt:
@@ -163,3 +168,5 @@ app.command("bench")(bench)
 app.command("conformance")(conformance)
 app.command("verify")(verify)
 app.command("spectrum")(spectrum)
+app.command("merge")(merge)
+app.command("targets")(targets)

@@ -8,6 +8,7 @@ from thalweg.lab.contract import MOST_TUNING_SEEDS, RULESETS, Contract, Ruleset,
 from thalweg.lab.errors import UserError, check_name, check_range
 from thalweg.lab.space import entry
 from thalweg.lab.suites import resolve
+from thalweg.lab.targets.frozen import with_targets
 from thalweg.lab.tasks.files import check_preset
 
 
@@ -22,6 +23,7 @@ class Request:
     store: Path | None = None
     ruleset: str | None = None
     preset: str | None = None
+    targets: Path | None = None
 
     def contract(self) -> Contract:
         """Draw up the contract.
@@ -38,7 +40,8 @@ class Request:
         entries = [entry(name) for name in _split(self.optimizers)] if self.optimizers is not None else None
         entered = entries or [entry(name) for name in suite.optimizers]
         size = check_preset(self.preset)
-        return draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, size, suite.aside)
+        contract = draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, size, suite.aside)
+        return with_targets(contract, self.targets)
 
     def folder(self, contract: Contract) -> Path:
         """Return the study's folder: the one asked for, or one named after the contract's hash."""

@@ -13,9 +13,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from thalweg.lab.contract import Contract, require_same
+from thalweg.lab.contract import Contract
 from thalweg.lab.environment import Environment
 from thalweg.lab.errors import UserError
+from thalweg.lab.growth import require_extension
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 
 REDO = "remove the run's folder to have it done again"
@@ -47,15 +48,17 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path, contract: Contract) -> "Store":
-        """Open the study of a contract, or begin it.
+        """Open the study of a contract, extend it to what the contract asks for besides, or begin it.
 
         Raises:
             UserError: the folder holds another study, holds something else, or cannot be written.
         """
         if (folder / "contract.json").exists():
-            store = cls.open(folder)
-            require_same(store.contract, contract, str(folder))
-            return store
+            stored = cls.open(folder).contract
+            require_extension(stored, contract, str(folder))
+            if stored != contract:
+                write_atomically(folder / "contract.json", contract)
+            return cls(folder, contract)
         try:
             if folder.exists() and any(folder.iterdir()):
                 raise UserError(f"--store {folder} is not empty and holds no study; give a new or an empty folder.")
