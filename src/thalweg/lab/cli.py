@@ -18,6 +18,7 @@ from thalweg.lab.contract import require_same
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.listing import LISTINGS
+from thalweg.lab.lock import only_runner
 from thalweg.lab.options import Data, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.progress import watch
 from thalweg.lab.reproduce import command
@@ -98,7 +99,7 @@ def compare(
             print_json({"contract": contract.model_dump(mode="json"), "hash": contract.hash, "seconds": seconds})
         return
     try:
-        with watch(shown, contract, opened.finished(), quiet or as_json) as observer:
+        with only_runner(folder), watch(shown, contract, opened.finished(), quiet or as_json) as observer:
             for config, result in run_all(opened, processes):
                 observer.ended(config, result)
     except KeyboardInterrupt:
