@@ -21,19 +21,23 @@ from thalweg.lab.listing import LISTINGS
 from thalweg.lab.lock import only_runner
 from thalweg.lab.options import Data, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.progress import watch
+from thalweg.lab.queue.address import VARIABLE, is_url, parse
+from thalweg.lab.queue.command import Url, board_of, open_study, worker
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status
 from thalweg.lab.spectrum import command as spectrum
 from thalweg.lab.store import Store
 from thalweg.lab.verdict import forms
 from thalweg.lab.verify import command as verify
-from thalweg.lab.workers import available_cores, run_all
+from thalweg.lab.workers import available_cores, run_from
 
 app = typer.Typer(
     help="Compare optimizers fairly, and see the result.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-Study = Annotated[Path, typer.Argument(help="Folder of a study.", metavar="STUDY")]
+Study = Annotated[
+    Path, typer.Argument(help="Folder of a study; with --store URL, the hash of its contract.", metavar="STUDY")
+]
 
 
 class Listing(StrEnum):
@@ -70,7 +74,15 @@ def compare(
     ruleset: Annotated[
         str | None, typer.Option("--ruleset", help="tuned, hands-off or robustness; the suite's own if not given.")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder of the study; studies/SUITE-HASH if not given.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar=VARIABLE,
+            metavar="DIR|URL",
+            help="Folder of the study; studies/SUITE-HASH if not given. Or the URL of a storage, for a study that others work"
+            " on too: see thalweg worker.",
+        ),
+    ] = None,
     data: Data = None,
     preset: Size = None,
     jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
@@ -84,7 +96,9 @@ def compare(
 
     Runs are stored as they end. The same command continues a study that was stopped or killed.
     """
-    request = Request(names or [], optimizers, trials, seeds, store, ruleset, preset)
+    address = parse(store) if is_url(store) else None
+    given = None if store is None or address else Path(store)
+    request = Request(names or [], optimizers, trials, seeds, given, ruleset, preset)
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     contract = request.contract()
     folder = request.folder(contract)
@@ -99,11 +113,18 @@ def compare(
             print_json({"contract": contract.model_dump(mode="json"), "hash": contract.hash, "seconds": seconds})
         return
     try:
-        with only_runner(folder), watch(shown, contract, opened.finished(), quiet or as_json) as observer:
-            for config, result in run_all(opened, processes):
+        with (
+            only_runner(folder),
+            board_of(opened, address) as board,
+            watch(shown, contract, board.plan.results, quiet or as_json) as observer,
+        ):
+            for config, result in run_from(board, processes):
                 observer.ended(config, result)
     except KeyboardInterrupt:
-        print(f"Stopped; finished runs are kept. Continue with:\n  {command(contract, str(folder))}", file=sys.stderr)
+        print(
+            f"Stopped; finished runs are kept. Continue with:\n  {command(contract, str(address or folder))}",
+            file=sys.stderr,
+        )
         raise typer.Exit(130) from None
     _conclude(shown, Analysis.of(opened), as_json)
 
@@ -125,16 +146,16 @@ def _conclude(shown: Console, analysis: Analysis, as_json: bool) -> None:
 
 
 @app.command()
-def report(study: Study) -> None:
+def report(study: Study, store: Url = None) -> None:
     """Write STUDY/report.html from the stored runs."""
-    opened = Store.open(study)
+    opened = open_study(study, store)
     print(forms(opened.contract).write(Analysis.of(opened)))
 
 
 @app.command()
-def status(study: Study, as_json: Json = False) -> None:
+def status(study: Study, store: Url = None, as_json: Json = False) -> None:
     """Show how far a study is."""
-    analysis = Analysis.of(Store.open(study))
+    analysis = Analysis.of(open_study(study, store))
     if as_json:
         print_json(forms(analysis.store.contract).summary(analysis))
     else:
@@ -159,6 +180,7 @@ def list_(
         console().print(table)
 
 
+app.command("worker")(worker)
 app.command("bench")(bench)
 app.command("conformance")(conformance)
 app.command("verify")(verify)
