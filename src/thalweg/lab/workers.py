@@ -14,6 +14,7 @@ import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from ctypes import c_bool
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
@@ -37,6 +38,7 @@ MOST_DEATHS = 3
 TIMED_PHASES = frozenset({"timing"})
 """Phases whose runs have the machine alone."""
 
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 _spawn = multiprocessing.get_context("spawn")
 _stop: Any
 """A byte of shared memory. An Event has a lock, which a worker killed at the wrong moment would never give back."""
@@ -142,7 +144,13 @@ class _Slots:
 
     def begin(self, config: RunConfig, folder: RunFolder) -> None:
         """Have a worker do a run."""
-        self._submit(_Job(config, folder, self.idle.pop() if self.idle else _Slot(self.stop)))
+        with _stopped_later():
+            self._submit(_Job(config, folder, self.idle.pop() if self.idle else _Slot(self.stop)))
+
+    def _again(self, job: _Job) -> None:
+        with _stopped_later():
+            job.slot.start()
+            self._submit(job)
 
     def _submit(self, job: _Job) -> None:
         self.running[job.slot.submit(job.config, job.folder)] = job
@@ -155,8 +163,7 @@ class _Slots:
             job = self.running.pop(future)
             result = self._result(job, future)
             if result is None:
-                job.slot.start()
-                self._submit(job)
+                self._again(job)
             else:
                 self.idle.append(job.slot)
                 yield job.config, result
@@ -200,11 +207,34 @@ class _Checked(RunFolder):
         super().finish(result)
 
 
+@contextmanager
+def _stopped_later() -> Generator[None]:
+    """Hold Ctrl-C and SIGTERM back while a worker starts: it would be left half made, and say so.
+
+    The worker inherits that they are blocked, until it is ready to ignore the first: a terminal sends it to all processes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: held.append(number)) for number in _STOPS}
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in held:
+            signal.raise_signal(number)
+
+
 def _become_worker(stop: Any) -> None:
     """Set up a worker: the parent alone answers Ctrl-C, and a worker never outlives its parent."""
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     torch.set_num_threads(THREADS)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

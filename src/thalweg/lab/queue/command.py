@@ -55,7 +55,7 @@ def worker(
     count, options = check_range("--slurm", slurm, 1, 1024), parse_options(slurm_option or [])
     with closing(Ledger.find(parse(store), study)) as ledger:
         submitted = submit(ledger.contract.hash, store, count, processes, options)
-    console(quiet=quiet).print(f"Submitted: {' '.join(submitted)}")
+    console(quiet=quiet).print(f"Submitted: {' '.join(job.job_id for job in submitted)}")
 
 
 def work(study: str, store: str, jobs: int, quiet: bool) -> None:

@@ -6,14 +6,15 @@ not in what submitit writes to disk: it may hold a password.
 
 import os
 from pathlib import Path
+from typing import Any
 
 from thalweg.lab.errors import UserError
 from thalweg.lab.queue.address import VARIABLE
 from thalweg.lab.untyped import untyped
 
 
-def submit(study: str, store: str, count: int, jobs: int, options: dict[str, str], cluster: str = "slurm") -> list[str]:
-    """Submit jobs that work on a study, and return their ids; their logs go to ``slurm-STUDY``.
+def submit(study: str, store: str, count: int, jobs: int, options: dict[str, str], cluster: str = "slurm") -> list[Any]:
+    """Submit jobs that work on a study, and return submitit's jobs; their logs go to ``slurm-STUDY``.
 
     Args:
         study: hash of its contract.
@@ -37,8 +38,7 @@ def submit(study: str, store: str, count: int, jobs: int, options: dict[str, str
         raise UserError(f"--slurm: {error}. Submit from a machine that has sbatch.") from None
     executor.update_parameters(name=f"thalweg-{study}", cpus_per_task=jobs, slurm_additional_parameters=options)
     with executor.batch():
-        submitted = [executor.submit(_work, study, jobs) for _ in range(count)]
-    return [job.job_id for job in submitted]
+        return [executor.submit(_work, study, jobs) for _ in range(count)]
 
 
 def _work(study: str, jobs: int) -> None:
