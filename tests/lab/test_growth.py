@@ -14,7 +14,7 @@ from thalweg.lab.growth import joined, restricted
 from thalweg.lab.merge import merge
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.store import Store
-from thalweg.lab.study import ready
+from thalweg.lab.study import counted, ready
 
 
 def contract(
@@ -49,7 +49,7 @@ def test_an_extended_study_keeps_its_runs_and_equals_one_that_was_long_from_the_
     whole = made_up(tmp_path / "whole", more, known)
     assert before.items() <= grown.finished().items()
     assert Store.open(tmp_path / "grown").contract == more
-    assert Analysis.of(grown).results == Analysis.of(whole).results
+    assert counted(grown.contract, grown.finished()) == counted(whole.contract, whole.finished())
     assert Analysis.of(grown).complete
 
 
@@ -86,7 +86,7 @@ def test_merged_studies_are_the_study_of_all(tmp_path: Path) -> None:
     whole = made_up(tmp_path / "whole", contract("sgd,adamw,nesterov", seeds=3), known)
     merged = merge([one, other], tmp_path / "merged")
     assert merged.contract == whole.contract
-    assert Analysis.of(merged).results == Analysis.of(whole).results
+    assert counted(merged.contract, merged.finished()) == counted(whole.contract, whole.finished())
     assert not ready(merged.contract, merged.finished())
     assert [run.curve for run in Analysis.of(merged).runs] == [run.curve for run in Analysis.of(whole).runs]
 
@@ -96,7 +96,6 @@ def test_what_two_tasks_leave_open_can_be_done_later(tmp_path: Path, command: Co
     other = made_up(tmp_path / "other", contract("adamw", tasks=("digits-cnn",)), known)
     done = command("merge", one.folder, other.folder, "--store", tmp_path / "merged")
     assert done.returncode == 0
-    assert "20 of 24 runs" not in done.stdout
     assert "12 of 24 runs" in done.stdout
     assert "thalweg compare digits-mlp digits-cnn -o sgd,adamw --trials 2 --seeds 2" in done.stdout
 

@@ -146,11 +146,6 @@ class Analysis:
         return [run for cell in self.cells for run in cell.runs]
 
     @property
-    def results(self) -> dict[str, Result]:
-        """Their results by path."""
-        return {run.config.path: run.result for run in self.runs}
-
-    @property
     def complete(self) -> bool:
         """Whether no run is missing."""
         return len(self.runs) == self.store.contract.runs

@@ -13,6 +13,7 @@ from thalweg._version import __version__
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
+from thalweg.lab.conduct import conduct
 from thalweg.lab.conformance import command as conformance
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
@@ -20,7 +21,8 @@ from thalweg.lab.growth import require_extension
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.merge import command as merge
 from thalweg.lab.options import Data, Device, Json, Quiet, Size, console, number, print_json
-from thalweg.lab.progress import watch
+from thalweg.lab.queue.address import VARIABLE, is_url, parse
+from thalweg.lab.queue.command import Url, open_study, worker
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status
 from thalweg.lab.spectrum import command as spectrum
@@ -28,13 +30,15 @@ from thalweg.lab.store import Store
 from thalweg.lab.targets.command import command as targets
 from thalweg.lab.verdict import forms
 from thalweg.lab.verify import command as verify
-from thalweg.lab.workers import available_cores, run_all
+from thalweg.lab.workers import available_cores
 
 app = typer.Typer(
     help="Compare optimizers fairly, and see the result.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-Study = Annotated[Path, typer.Argument(help="Folder of a study.", metavar="STUDY")]
+Study = Annotated[
+    Path, typer.Argument(help="Folder of a study; with --store URL, the hash of its contract.", metavar="STUDY")
+]
 
 
 class Listing(StrEnum):
@@ -71,7 +75,15 @@ def compare(
     ruleset: Annotated[
         str | None, typer.Option("--ruleset", help="tuned, hands-off or robustness; the suite's own if not given.")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder of the study; studies/SUITE-HASH if not given.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar=VARIABLE,
+            metavar="DIR|URL",
+            help="Folder of the study; studies/SUITE-HASH if not given. Or the URL of a storage, for a study that others work"
+            " on too: see thalweg worker.",
+        ),
+    ] = None,
     targets: Annotated[
         Path | None, typer.Option("--targets", help="File of `thalweg targets`, for tasks that have none frozen.")
     ] = None,
@@ -89,7 +101,9 @@ def compare(
 
     Runs are stored as they end. The same command continues a study that was stopped or killed.
     """
-    request = Request(names or [], optimizers, trials, seeds, store, ruleset, preset, targets)
+    address = parse(store) if is_url(store) else None
+    given = None if store is None or address else Path(store)
+    request = Request(names or [], optimizers, trials, seeds, given, ruleset, preset, targets)
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     contract = request.contract()
     folder = request.folder(contract)
@@ -103,13 +117,7 @@ def compare(
         if as_json:
             print_json({"contract": contract.model_dump(mode="json"), "hash": contract.hash, "seconds": seconds})
         return
-    try:
-        with watch(shown, contract, Analysis.of(opened).results, quiet or as_json) as observer:
-            for config, result in run_all(opened, processes):
-                observer.ended(config, result)
-    except KeyboardInterrupt:
-        print(f"Stopped; finished runs are kept. Continue with:\n  {command(contract, str(folder))}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    conduct(opened, shown, processes, quiet or as_json, command(contract, str(address or folder)), address)
     _conclude(shown, Analysis.of(opened), as_json)
 
 
@@ -130,16 +138,16 @@ def _conclude(shown: Console, analysis: Analysis, as_json: bool) -> None:
 
 
 @app.command()
-def report(study: Study) -> None:
+def report(study: Study, store: Url = None) -> None:
     """Write STUDY/report.html from the stored runs."""
-    opened = Store.open(study)
+    opened = open_study(study, store)
     print(forms(opened.contract).write(Analysis.of(opened)))
 
 
 @app.command()
-def status(study: Study, as_json: Json = False) -> None:
+def status(study: Study, store: Url = None, as_json: Json = False) -> None:
     """Show how far a study is."""
-    analysis = Analysis.of(Store.open(study))
+    analysis = Analysis.of(open_study(study, store))
     if as_json:
         print_json(forms(analysis.store.contract).summary(analysis))
     else:
@@ -164,6 +172,7 @@ def list_(
         console().print(table)
 
 
+app.command("worker")(worker)
 app.command("bench")(bench)
 app.command("conformance")(conformance)
 app.command("verify")(verify)

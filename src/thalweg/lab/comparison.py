@@ -45,7 +45,12 @@ class Request:
 
     def folder(self, contract: Contract) -> Path:
         """Return the study's folder: the one asked for, or one named after the contract's hash."""
-        return self.store or Path("studies") / f"{contract.suite}-{contract.hash[:8]}"
+        return self.store or study_folder(contract)
+
+
+def study_folder(contract: Contract) -> Path:
+    """Return the folder of a study that was given none: named after the contract's hash."""
+    return Path("studies") / f"{contract.suite}-{contract.hash[:8]}"
 
 
 def _split(names: str) -> list[str]:

@@ -48,16 +48,13 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path, contract: Contract) -> "Store":
-        """Open the study of a contract, extend it to what the contract asks for besides, or begin it.
+        """Open the study of a contract, or one that the contract extends, or begin it.
 
         Raises:
             UserError: the folder holds another study, holds something else, or cannot be written.
         """
         if (folder / "contract.json").exists():
-            stored = cls.open(folder).contract
-            require_extension(stored, contract, str(folder))
-            if stored != contract:
-                write_atomically(folder / "contract.json", contract)
+            require_extension(cls.open(folder).contract, contract, str(folder))
             return cls(folder, contract)
         try:
             if folder.exists() and any(folder.iterdir()):
@@ -67,6 +64,17 @@ class Store:
         except OSError as error:
             raise UserError(f"--store {folder} cannot be written: {error.strerror}.") from error
         return cls(folder, contract)
+
+    def extend(self) -> None:
+        """Write the contract in the place of the stored one, which it extends; for the one process that runs the study.
+
+        Raises:
+            UserError: it does not extend what is stored there by now.
+        """
+        stored = Store.open(self.folder).contract
+        require_extension(stored, self.contract, str(self.folder))
+        if stored != self.contract:
+            write_atomically(self.folder / "contract.json", self.contract)
 
     def run(self, config: RunConfig) -> "RunFolder":
         """Return the folder of a run, which need not exist yet."""

@@ -133,6 +133,17 @@ def ready_after(contract: Contract, ended: RunConfig, results: Mapping[str, Resu
     return [config for terms in waiting for config in ready_in(contract, task, terms, results)]
 
 
+def counted(contract: Contract, results: Mapping[str, Result]) -> dict[str, Result]:
+    """Return the results that the contract is about: an extended study may hold final runs of a point that lost since."""
+    found: list[RunConfig] = []
+    for task, terms in cells(contract):
+        found += tuning_runs(contract, task, terms)
+        if (trial := winner(contract, task, terms, results)) is not None:
+            found += last_runs(contract, task, terms, trial)
+            found += [run for phase in contract.aside for run in aside_runs(contract, task, terms, trial, phase)]
+    return {config.path: results[config.path] for config in found if config.path in results}
+
+
 def ready(contract: Contract, results: Mapping[str, Result]) -> list[RunConfig]:
     """Return a study's runs that can start now and have no result."""
     return [config for task in contract.tasks for config in ready_on(contract, task, results)] or timing(

@@ -1,24 +1,23 @@
 """The command line of `thalweg targets`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from thalweg.lab.analysis import Analysis
+from thalweg.lab.conduct import conduct
 from thalweg.lab.contract import draw_up
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.options import Data, Device, Json, Quiet, Size, check_output, console, number, print_json
-from thalweg.lab.progress import watch
 from thalweg.lab.show import show_contract
 from thalweg.lab.store import Store
 from thalweg.lab.suites import resolve
 from thalweg.lab.targets.frozen import add
 from thalweg.lab.targets.levels import SEEDS, TRIALS, levels, references
 from thalweg.lab.tasks.files import check_preset
-from thalweg.lab.workers import available_cores, run_all
+from thalweg.lab.workers import available_cores
 
 
 def command(
@@ -47,13 +46,7 @@ def command(
     folder = store or Path("studies") / f"targets-{contract.hash[:8]}"
     shown, opened = console(as_json, quiet), Store.create(folder, contract)
     show_contract(shown, contract, estimate_seconds(contract, processes), processes, str(folder))
-    try:
-        with watch(shown, contract, Analysis.of(opened).results, quiet or as_json) as observer:
-            for config, result in run_all(opened, processes):
-                observer.ended(config, result)
-    except KeyboardInterrupt:
-        print("Stopped; finished runs are kept. The same command continues.", file=sys.stderr)
-        raise typer.Exit(130) from None
+    conduct(opened, shown, processes, quiet or as_json, "the same command")
     analysis = Analysis.of(opened)
     found = [levels(analysis, task) for task in contract.tasks]
     add(output, found)
