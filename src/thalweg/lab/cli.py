@@ -20,6 +20,7 @@ from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.options import Data, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.progress import watch
+from thalweg.lab.race import command as race
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status
 from thalweg.lab.spectrum import command as spectrum
@@ -162,3 +163,4 @@ app.command("bench")(bench)
 app.command("conformance")(conformance)
 app.command("verify")(verify)
 app.command("spectrum")(spectrum)
+app.command("race")(race)
