@@ -1,18 +1,18 @@
 const { x: across, y: up } = data.contours;
-const value = (level) => (data.log ? 10 ** level : level);
+const value = (level) => 10 ** level + data.level_zero;
 const frame = (extra) => ({ margin: { l: 44, r: 78, t: 8, b: 40 },
-  xaxis: axis({ title: { text: "along the first direction" }, range: [across[0], across.at(-1)], showgrid: false, automargin: false, fixedrange: true, ...extra }),
-  yaxis: axis({ title: { text: "along the second" }, range: [up[0], up.at(-1)], showgrid: false, automargin: false, fixedrange: true, scaleanchor: "x", ...extra }) });
+  xaxis: axis({ title: { text: "along the first direction" }, range: [across[0], across.at(-1)], showgrid: false, automargin: false, fixedrange: true, constrain: "domain", ...extra }),
+  yaxis: axis({ title: { text: "along the second" }, range: [up[0], up.at(-1)], showgrid: false, automargin: false, fixedrange: true, scaleanchor: "x", constrain: "domain", ...extra }) });
 
 function scale() {
   const levels = data.contours.z.flat().filter((level) => level !== null), low = Math.min(...levels), high = Math.max(...levels);
   const ticks = Array.from({ length: 6 }, (_, i) => low + ((high - low) * i) / 5);
-  return { showscale: true, colorbar: { title: { text: "loss" }, thickness: 10, outlinewidth: 0, tickvals: ticks, ticktext: ticks.map((tick) => value(tick).toPrecision(2)), x: 1.01 } };
+  return { showscale: true, colorbar: { title: { text: "loss" }, thickness: 10, outlinewidth: 0, tickvals: ticks, ticktext: ticks.map((tick) => value(tick).toPrecision(3)), x: 1.01 } };
 }
 
 function plane() {
   const traces = [];
-  for (const track of data.tracks) traces.push({ x: track.x.slice(0, 1), y: track.y.slice(0, 1), mode: "markers", marker: { size: 8, color: colour("--ink") }, hovertemplate: "start<extra></extra>" });
+  for (const track of visible()) traces.push({ x: track.x.slice(0, 1), y: track.y.slice(0, 1), mode: "markers", marker: { size: 8, color: colour("--ink") }, hovertemplate: "start<extra></extra>" });
   const said = (track) => track.step.map((step, i) => `step ${step}<br>loss ${track.loss[i].toPrecision(4)}, on the plane below ${track.under[i].toPrecision(4)}`);
   for (const track of visible()) {
     const [line, head] = trail(track, said(track));

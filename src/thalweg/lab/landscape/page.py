@@ -2,16 +2,20 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from thalweg.lab.environment import environment
-from thalweg.lab.landscape.run import Landscape, Trajectory
+from thalweg.lab.landscape.run import Landscape
 from thalweg.lab.landscape.show import COLUMNS, headline, notes, rows
 from thalweg.lab.page import write_page
 from thalweg.lab.plain import plain
 from thalweg.lab.report.figures import COLOURS
+
+SOFTENING = 0.03
+"""Of the median excess: contours are evenly spread in the logarithm of the excess over the lowest loss plus this. A logarithm
+of the excess alone falls without end, and one of the loss is flat where the loss cannot come near 0."""
 
 
 def write_landscape(path: Path, landscape: Landscape) -> Path:
@@ -65,32 +69,33 @@ def _view(landscape: Landscape) -> dict[str, Any]:
 
 def _data(landscape: Landscape) -> dict[str, Any]:
     known = landscape.heights[landscape.heights.isfinite()]
-    log = bool((known > 0).all())
-    levels = landscape.heights.log10() if log else landscape.heights
+    excess = landscape.heights - known.min()
+    softening = float(SOFTENING * (known - known.min()).median())
+    levels = (excess + softening).log10()
     return {
         "title": headline(landscape),
         "budget": max(one.charged[-1] for one in landscape.trajectories),
-        "log": log,
+        "level_zero": float(known.min()) - softening,
         "contours": {"x": _numbers(landscape.a), "y": _numbers(landscape.b), "z": [_numbers(row) for row in levels]},
         "tracks": [
-            {"colour": COLOURS[i % len(COLOURS)], **_track(one, landscape.coordinates[i], landscape.under[i], landscape.off[i])}
-            for i, one in enumerate(landscape.trajectories)
+            {"colour": COLOURS[i % len(COLOURS)], **_track(landscape, i)} for i in range(len(landscape.trajectories))
         ],
     }
 
 
-def _track(one: Trajectory, found: Tensor, under: list[float], off: float) -> dict[str, Any]:
+def _track(landscape: Landscape, i: int) -> dict[str, Any]:
+    one, found = landscape.trajectories[i], landscape.coordinates[i]
     return {
         "name": one.optimizer,
-        "label": f"{one.optimizer}, lr {one.run.config.point['lr']:.2g}, {off:.0%} off",
+        "label": f"{one.optimizer}, lr {one.run.config.point['lr']:.2g}, {landscape.off[i]:.0%} off plane",
         "x": _numbers(found[:, 0]),
         "y": _numbers(found[:, 1]),
         "step": one.steps,
         "charged": one.charged,
         "loss": one.losses,
-        "under": under,
+        "under": landscape.under[i],
     }
 
 
 def _numbers(values: Tensor) -> list[float | None]:
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in cast("list[float]", values.tolist())]

@@ -6,6 +6,7 @@ n × n is ever made.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -29,8 +30,11 @@ class Plane:
 
     def coordinates(self, points: Tensor) -> Tensor:
         """Return the coordinates (R, 2) of the nearest points of the plane: (x − origin) Dᵀ (D Dᵀ)⁻¹."""
-        overlaps = _products(points, self.directions, self.origin)
-        return torch.linalg.solve(_products(self.directions, self.directions), overlaps.T).T
+        return self._weights(_products(points, self.directions, self.origin))
+
+    def _weights(self, overlaps: Tensor) -> Tensor:
+        """Return c (R, 2) so that c D is nearest to points whose products with D are the overlaps: overlaps (D Dᵀ)⁻¹."""
+        return cast(Tensor, torch.linalg.solve(_products(self.directions, self.directions), overlaps.T).T)
 
     def distances(self, points: Tensor) -> Tensor:
         """Return how far points (R, n) lie off the plane, (R)."""
@@ -44,13 +48,9 @@ class Plane:
     def explained(self, points: Tensor) -> float:
         """Return the part of the points' variance about their mean that lies along the plane."""
         overlaps = _products(points, self.directions, points.mean(0))
-        inside = torch.linalg.solve(_products(self.directions, self.directions), overlaps.T).T
-        along = (inside * overlaps).sum()  # ‖c D‖² = c (D Dᵀ) cᵀ
-        total = sum(
-            (points[:, block].double() - points[:, block].double().mean(0)).square().sum()
-            for block in _blocks(self.origin)
-        )
-        return float(along / total)
+        along = (self._weights(overlaps) * overlaps).sum()  # Σ‖c D‖², of c D Dᵀ = overlaps
+        total = _products(points, points, points.mean(0), points.mean(0)).trace()
+        return (along / total).item()
 
 
 def principal(points: Tensor) -> Plane:
@@ -62,8 +62,8 @@ def principal(points: Tensor) -> Plane:
         points: (R, n), R ≥ 3: the snapshots of all runs together. Of one run alone, or about one run's last point, the plane
             would favour that run.
     """
-    mean = torch.cat([points[:, block].double().mean(0) for block in _blocks(points[0])]).float()
-    values, vectors = torch.linalg.eigh(_products(points, points, mean, mean))
+    mean = points.mean(0)
+    values, vectors = cast(tuple[Tensor, Tensor], torch.linalg.eigh(_products(points, points, mean, mean)))
     weights = (vectors[:, -2:] / values[-2:].clamp(min=torch.finfo(torch.float64).tiny).sqrt()).flip(1).T
     directions = torch.cat(
         [(weights @ (points[:, block].double() - mean[block].double())).float() for block in _blocks(mean)], 1
@@ -97,8 +97,8 @@ def _filters(weights: Tensor, generator: torch.Generator) -> Tensor:
     if weights.ndim < 2:
         return torch.zeros_like(weights)
     drawn = torch.randn(weights.shape, generator=generator).flatten(1)
-    lengths = weights.flatten(1).norm(dim=1, keepdim=True) / drawn.norm(dim=1, keepdim=True)
-    return (drawn * lengths).reshape(weights.shape)
+    wanted = weights.flatten(1).square().sum(1, keepdim=True)
+    return (drawn * (wanted / drawn.square().sum(1, keepdim=True)).sqrt()).reshape(weights.shape)
 
 
 def oriented(plane: Plane, movements: Tensor) -> Plane:

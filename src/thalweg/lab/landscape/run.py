@@ -40,7 +40,7 @@ class Trajectory:
     @property
     def extent(self) -> float:
         """The longest distance of a snapshot from the start."""
-        return (self.points - self.points[0]).norm(dim=1).max().item()
+        return (self.points - self.points[0]).square().sum(1).max().sqrt().item()
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def survey(request: Request, tell: Tell) -> Landscape:
         explained=plane.explained(every),
         coordinates=coordinates,
         off=[plane.distances(one.points).mean().item() / one.extent for one in trajectories],
-        under=[[terrain(plane.at(*point)) for point in found.tolist()] for found in coordinates],
+        under=[[terrain(plane.at(a.item(), b.item())) for a, b in found] for found in coordinates],
         a=a,
         b=b,
         heights=heights,
@@ -160,7 +160,7 @@ FLATTEST = 0.6
 
 
 def axes(points: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-    """Return the coordinates of a grid around points (R, 2), the same distance apart both ways; `resolution` on the longer side."""
+    """Return the coordinates of a grid around points (R, 2), as dense both ways, `resolution` on the longer side."""
     low, high = points.amin(0), points.amax(0)
     sides = (1 + 2 * MARGIN) * (high - low)
     sides = torch.maximum(sides, FLATTEST * sides.max())

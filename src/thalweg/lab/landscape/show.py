@@ -51,7 +51,9 @@ def headline(landscape: Landscape) -> str:
     off = ", ".join(
         f"{one.optimizer} {share:.0%}" for one, share in zip(landscape.trajectories, landscape.off, strict=True)
     )
-    return f"{percent(landscape.explained)} of the variance lies in this plane; mean distance off it, of the extent: {off}"
+    return (
+        f"{percent(landscape.explained)} of the variance lies in this plane; mean distance off it, of the extent: {off}"
+    )
 
 
 def percent(part: float) -> str:

@@ -77,13 +77,18 @@ class Picture:
         """Return the image of the trails up to this many gradient-equivalents."""
         for track, (trail, head) in zip(self.race.tracks, self.lines, strict=True):
             made = int(torch.searchsorted(track.charged, used, right=True))
-            x, y = track.points[:made].T.tolist()
-            trail.set_data(x, y)
-            head.set_data(x[-1:], y[-1:])
+            reached = track.points[:made].T.numpy()
+            trail.set_data(*reached)
+            head.set_data(*reached[:, -1:])
         self.clock.set_text(f"{used:.0f} of {self.race.budget} gradients")
-        self.canvas.draw()
-        image = untyped("PIL.Image")
-        return image.frombytes("RGBA", self.canvas.get_width_height(), bytes(self.canvas.buffer_rgba())).convert("RGB")
+        return image_of(self.canvas)
+
+
+def image_of(canvas: Any) -> Any:
+    """Return what a canvas shows, as Pillow's image."""
+    canvas.draw()
+    size, pixels = canvas.get_width_height(), bytes(canvas.buffer_rgba())
+    return untyped("PIL.Image").frombytes("RGBA", size, pixels).convert("RGB")
 
 
 def draw_surface(axes: Any, race: Race) -> None:

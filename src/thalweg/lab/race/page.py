@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -123,4 +123,4 @@ def _pair(prefix: str, points: Tensor) -> dict[str, list[float]]:
 
 
 def _numbers(values: Tensor, digits: int) -> list[float]:
-    return [float(f"{value:.{digits}g}") for value in values.tolist()]
+    return [float(f"{value:.{digits}g}") for value in cast("list[float]", values.tolist())]

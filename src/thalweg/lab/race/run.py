@@ -1,7 +1,7 @@
 """Racing: every optimizer tunes its learning rate on the surface, then its best run is shown.
 
-A surface is a task of the lab whose network is a point, so that the lab's `Trainer` steps every kind of optimizer and charges it:
-matrices, averages, closures and steered ones alike.
+A surface is a task of the lab whose network is a point, so that the lab's `Trainer` steps and charges every kind of optimizer:
+those for matrices, averaging ones, those with closures, steered ones.
 """
 
 import math

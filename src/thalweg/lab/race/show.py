@@ -59,6 +59,6 @@ def how(race: Race) -> str:
     """Say in a few sentences how the learning rates were found."""
     scaled = f" of f/{race.surface.scale:g}" if race.surface.scale != 1 else ""
     return (
-        f"Each tried {race.trials} learning rates{scaled} over the lab's range for it and keeps the one whose run settles lowest:"
-        f" the median f − f* of the last tenth. Each may use {race.budget} gradient-equivalents."
+        f"Each tried {race.trials} learning rates{scaled} over the lab's range for it and keeps the one whose run settles"
+        f" lowest: the median f − f* of the last tenth. Each may use {race.budget} gradient-equivalents."
     )
