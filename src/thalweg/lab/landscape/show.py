@@ -10,7 +10,7 @@ from rich.text import Text
 
 from thalweg.lab.landscape.run import Landscape, Tell, Trajectory
 
-COLUMNS = ("optimizer", "lr", "steps", "training loss", "from", "off the plane", "stored result")
+COLUMNS = ("optimizer", "lr", "steps", "training loss at the start", "at the end", "off the plane", "stored result")
 
 
 @contextmanager
@@ -68,8 +68,8 @@ def rows(landscape: Landscape) -> list[list[str]]:
 
 def _row(one: Trajectory, off: float) -> list[str]:
     return [
-        one.optimizer, f"{one.run.config.point['lr']:.3g}", str(one.steps[-1]), f"{one.losses[-1]:.4g}",
-        f"{one.losses[0]:.4g}", f"{off:.1%}", "same" if one.same else "differs",
+        one.optimizer, f"{one.run.config.point['lr']:.3g}", str(one.steps[-1]), f"{one.losses[0]:.4g}",
+        f"{one.losses[-1]:.4g}", f"{off:.1%}", "same" if one.same else "differs",
     ]  # fmt: skip
 
 
