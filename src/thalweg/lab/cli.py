@@ -18,11 +18,13 @@ from thalweg.lab.conformance import command as conformance
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.growth import require_extension
+from thalweg.lab.landscape import command as landscape
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.merge import command as merge
 from thalweg.lab.options import Data, Device, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.queue.address import VARIABLE, is_url, parse
 from thalweg.lab.queue.command import Url, open_study, worker
+from thalweg.lab.race import command as race
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status
 from thalweg.lab.spectrum import command as spectrum
@@ -179,3 +181,5 @@ app.command("verify")(verify)
 app.command("spectrum")(spectrum)
 app.command("merge")(merge)
 app.command("targets")(targets)
+app.command("race")(race)
+app.command("landscape")(landscape)

@@ -37,7 +37,7 @@ class Request:
             raise UserError(f"--trials is {self.trials}; the hands-off ruleset tunes nothing: leave the option out.")
         trials = check_range("--trials", suite.trials if self.trials is None else self.trials, 1, 4096)
         seeds = check_range("--seeds", suite.seeds if self.seeds is None else self.seeds, 1, MOST_TUNING_SEEDS)
-        entries = [entry(name) for name in _split(self.optimizers)] if self.optimizers is not None else None
+        entries = [entry(name) for name in split(self.optimizers)] if self.optimizers is not None else None
         entered = entries or [entry(name) for name in suite.optimizers]
         size = check_preset(self.preset)
         contract = draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, size, suite.aside)
@@ -53,7 +53,12 @@ def study_folder(contract: Contract) -> Path:
     return Path("studies") / f"{contract.suite}-{contract.hash[:8]}"
 
 
-def _split(names: str) -> list[str]:
+def split(names: str) -> list[str]:
+    """Return the names of ``--optimizers``.
+
+    Raises:
+        UserError: one is empty, or given twice.
+    """
     split = [name.strip() for name in names.split(",")]
     if "" in split:
         raise UserError(f"--optimizers {names!r} has an empty name; write names separated by commas: adamw,nesterov.")

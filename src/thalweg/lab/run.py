@@ -8,7 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from statistics import median
 from typing import Any, NamedTuple, cast
@@ -104,13 +104,21 @@ class Trainer:
 
     def evaluate(self, batch: Batch) -> Measured:
         """Return loss and metrics on a held-out batch, of the averaged weights if the optimizer keeps an average."""
-        plain = self.optimizer.base if isinstance(self.optimizer, Steered) else self.optimizer
-        if any(group.get("average") for group in plain.param_groups):
+        if any(group.get("average") for group in self.plain.param_groups):
             update_bn(
-                [self.on(self.task.probe)], self.model, cast(Optimizer, plain)
+                [self.on(self.task.probe)], self.model, cast(Optimizer, self.plain)
             )  # statistics of the weights that are evaluated
-        with plain.evaluation() if isinstance(plain, Optimizer) else nullcontext():
+        with self.evaluated():
             return evaluate(self.task, self.model, batch)
+
+    @property
+    def plain(self) -> torch.optim.Optimizer:
+        """The optimizer itself, without what steers it."""
+        return self.optimizer.base if isinstance(self.optimizer, Steered) else self.optimizer
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Within it, the parameters are those that are judged: the averages, if the optimizer keeps any."""
+        return self.plain.evaluation() if isinstance(self.plain, Optimizer) else nullcontext()
 
     @property
     def used(self) -> Fraction | float:

@@ -43,11 +43,13 @@ function download(name, rows) {
   URL.revokeObjectURL(link.href);
 }
 
+function redraw({ element, draw }) {
+  const { traces, ...rest } = draw();
+  Plotly.react(element, traces, layout(rest), { responsive: true, displayModeBar: false });
+}
+
 function render() {
-  for (const { element, draw } of charts) {
-    const { traces, ...rest } = draw();
-    Plotly.react(element, traces, layout(rest), { responsive: true, displayModeBar: false });
-  }
+  charts.forEach(redraw);
 }
 
 /* The range of an axis: what matters fills it, what lies far off leaves the frame. Logarithmic when it spans much. */
