@@ -1,6 +1,7 @@
 """nanoGPT's configuration for a CPU on tiny Shakespeare: characters, 4 layers of 128, 2,000 steps of 12 × 64."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -50,8 +51,7 @@ def validation_loss(steps: int) -> Measurement:
 def network(vocabulary: int) -> GPT:
     """nanoGPT's form of the lab's GPT: no biases; weights N(0, .02²), those that write into the residual path ÷ √(2 layers)."""
     model = GPT(vocabulary, CONTEXT, WIDTH, HEADS, LAYERS)
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    for name, module in modules.items():
+    for name, module in cast(Iterator[tuple[str, nn.Module]], model.named_modules()):
         if isinstance(module, nn.Linear | nn.LayerNorm):
             module.register_parameter("bias", None)
         if isinstance(module, nn.Linear | nn.Embedding):
