@@ -17,6 +17,7 @@ from thalweg.lab.conformance import command as conformance
 from thalweg.lab.contract import require_same
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
+from thalweg.lab.export import command as export
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.options import Data, Device, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.progress import watch
@@ -163,3 +164,4 @@ app.command("bench")(bench)
 app.command("conformance")(conformance)
 app.command("verify")(verify)
 app.command("spectrum")(spectrum)
+app.command("export")(export)
