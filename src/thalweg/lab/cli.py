@@ -15,6 +15,7 @@ from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
 from thalweg.lab.conformance import command as conformance
 from thalweg.lab.contract import require_same
+from thalweg.lab.doctor import command as doctor
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.export import command as export
@@ -165,3 +166,4 @@ app.command("conformance")(conformance)
 app.command("verify")(verify)
 app.command("spectrum")(spectrum)
 app.command("export")(export)
+app.command("doctor")(doctor)
