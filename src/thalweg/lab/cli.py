@@ -15,8 +15,10 @@ from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
 from thalweg.lab.conduct import conduct
 from thalweg.lab.conformance import command as conformance
+from thalweg.lab.doctor import command as doctor
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
+from thalweg.lab.export import command as export
 from thalweg.lab.growth import require_extension
 from thalweg.lab.landscape import command as landscape
 from thalweg.lab.listing import LISTINGS
@@ -183,3 +185,5 @@ app.command("merge")(merge)
 app.command("targets")(targets)
 app.command("race")(race)
 app.command("landscape")(landscape)
+app.command("export")(export)
+app.command("doctor")(doctor)
