@@ -10,6 +10,7 @@ import pytest
 from commands import SMALL, Command, environment
 
 import thalweg
+from thalweg.lab.tasks import TASKS
 
 
 def test_version_and_help_are_short(command: Command) -> None:
@@ -22,8 +23,7 @@ def test_version_and_help_are_short(command: Command) -> None:
 
 def test_list_shows_what_there_is(command: Command) -> None:
     listed = json.loads(command("list", "--json").stdout)
-    digits = {"digits-mlp", "digits-mlp-mse", "digits-cnn", "digits-autoencoder"}
-    assert {row["name"] for row in listed["tasks"]} == digits | {"mnist1d-cnn", "docs-gpt", "cifar10", "ptb", "ptb-gpt"}
+    assert [row["name"] for row in listed["tasks"]] == TASKS
     assert {row["name"] for row in listed["optimizers"]} >= {"sgd", "momentum", "nesterov", "adamw", "lbfgs", "dcao"}
     assert [row["name"] for row in listed["suites"]] == ["smoke", "hands-off", "robustness"]
     assert "docs-gpt" in command("list", "tasks").stdout

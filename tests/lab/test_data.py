@@ -24,7 +24,7 @@ from thalweg.lab.run import Trainer, evaluate
 from thalweg.lab.space import entry
 from thalweg.lab.store import Store
 from thalweg.lab.study import tuning_runs
-from thalweg.lab.tasks import FROM_FILES, Task, load_task
+from thalweg.lab.tasks import FROM_FILES, Task, from_files, load_task
 from thalweg.lab.tasks.cifar10 import cropped, normaliser, read_batch
 from thalweg.lab.tasks.files import VARIABLE
 from thalweg.lab.tasks.pickled import read_pickle
@@ -37,9 +37,7 @@ REAL = os.environ.get(VARIABLE)
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder with all that the tasks on files want."""
-    folder = tmp_path / "data"
-    handmade.cifar10(folder)
-    handmade.ptb(folder)
+    folder = handmade.everything(tmp_path / "data")
     monkeypatch.setenv(VARIABLE, str(folder))
     return folder
 
@@ -318,12 +316,15 @@ def test_a_preset_sizes_the_task_and_stands_in_its_terms(name: str, data: Path) 
 
 @pytest.mark.parametrize("name", FROM_FILES)
 def test_missing_files_are_named_with_their_layout(name: str, tmp_path: Path, command: Command, no_data: None) -> None:
-    own = {"cifar10": "cifar-10-batches-py"}.get(name, "ptb")
-    for options, said in [((), "--data is not given"), (("--data", tmp_path), f"--data {tmp_path} does not hold")]:
+    layout = from_files(name).layouts[0]
+    for options, said in [
+        ((), "--data is not given"),
+        (("--data", tmp_path), f"--data {tmp_path}: these files are not there"),
+    ]:
         refused = command("compare", name, *options)
         assert refused.returncode == 2
         assert said in refused.stderr
-        assert f"expected DIR/{own}/{{" in refused.stderr
+        assert f"expected DIR/{layout.folder}/{layout.files} ({layout.what})" in refused.stderr
         assert refused.stderr.count("\n") == 1
 
 
