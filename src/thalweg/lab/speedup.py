@@ -30,6 +30,8 @@ class SpeedUp:
     """What the interval has, exactly."""
     seeds: int
     """Those that say something: in which one of the two reached a target."""
+    each: list[float]
+    """The ratio of each of them."""
     verdict: Verdict
 
 
@@ -79,4 +81,4 @@ def speed_up(candidate: Values, reference: Values, comparisons: int, more_failur
     if (verdict == "better" and more_failures > 0) or (verdict == "worse" and more_failures < 0):
         verdict = "not resolved"
     ratio = Interval(*(float(np.exp(end)) for end in (found.middle, found.low, found.high)))
-    return SpeedUp(ratio, reached, len(logs), verdict)
+    return SpeedUp(ratio, reached, len(logs), np.exp(logs).tolist(), verdict)
