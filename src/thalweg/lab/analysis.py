@@ -3,17 +3,27 @@
 The terminal's table, the JSON output and the report all show this and compute nothing of their own.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
 import numpy as np
 
+from thalweg.lab.bestof import expected_best
 from thalweg.lab.contract import EntryTerms, Ruleset, TaskTerms
 from thalweg.lab.records import CurvePoint, Result, RunConfig
+from thalweg.lab.scores import interquartile_mean
 from thalweg.lab.sensitivity import UsableRange, usable_range
+from thalweg.lab.speedup import SpeedUp, speed_up
 from thalweg.lab.statistics import Comparison, Interval, Values, compare, improvement_over_tasks, median_interval
 from thalweg.lab.store import Store
 from thalweg.lab.study import aside_runs, cells, last_runs, tuning_runs, winner
+from thalweg.lab.survival import Times, ends, log_rank, middle, time_to
+
+Measure = Literal["charged", "step", "seconds"]
+"""What time is counted in: gradient-equivalents, which decide, or steps, or CPU seconds."""
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 REFERENCES: dict[Ruleset, tuple[str, ...]] = {
     "tuned": ("adamw", "momentum"),
@@ -37,6 +47,11 @@ class Run:
     def curve(self) -> list[CurvePoint]:
         """The run's curve, read when first wanted."""
         return self.store.run(self.config).curve()
+
+    def used(self, measure: Measure) -> float:
+        """What the whole run took."""
+        result = self.result
+        return {"charged": result.charged, "step": result.steps, "seconds": result.seconds}[measure]
 
 
 @dataclass(frozen=True)
@@ -66,12 +81,12 @@ class Cell:
     @cached_property
     def oriented(self) -> Values:
         """Final values, one a seed, larger is better, failures −∞."""
-        return np.array([self._orient(run.result.value) for run in self.finals])
+        return self._orient(run.result.value for run in self.finals)
 
-    def _orient(self, value: float | None) -> float:
-        return -np.inf if value is None else self.sign * value
+    def _orient(self, values: Iterable[float | None]) -> Values:
+        return np.array([-np.inf if value is None else self.sign * value for value in values])
 
-    @property
+    @cached_property
     def median(self) -> Interval | None:
         """The final values' median and its interval in the metric's own unit; failures are infinitely bad."""
         if not self.finals:
@@ -89,10 +104,65 @@ class Cell:
     def usable(self) -> UsableRange | None:
         """The learning rates among the tuning runs that come within `USABLE_MARGINS` of the best."""
         trials = [
-            (run.config.point["lr"], None if run.result.value is None else self._orient(run.result.value))
+            (run.config.point["lr"], None if run.result.value is None else self.sign * run.result.value)
             for run in self.tuning
         ]
         return usable_range(trials, USABLE_MARGINS * self.task.margin)
+
+    @property
+    def interquartile_mean(self) -> float:
+        """Mean of the middle half of the final values, in the metric's own unit; infinite when failures reach into it."""
+        return self.sign * interquartile_mean(self.oriented)
+
+    @property
+    def also(self) -> dict[str, float]:
+        """Medians of the task's other metrics over the final seeds; failures are as bad as the main metric can be."""
+        names = dict.fromkeys(name for run in self.finals for name in run.result.also)
+        return {
+            name: self.sign * middle(self._orient(run.result.also.get(name) for run in self.finals)) for name in names
+        }
+
+    @property
+    def untrained(self) -> float | None:
+        """Median oriented metric of the networks before the first step."""
+        found = [run.result.untrained for run in self.finals if run.result.untrained is not None]
+        return self.sign * float(np.median(found)) if found else None
+
+    @cached_property
+    def times(self) -> dict[Measure, Times]:
+        """When each final run reached each target, in every measure."""
+        targets = self.sign * np.array(self.task.targets)
+        ok = [run.result.ok for run in self.finals]
+        curves = [
+            self._orient(point.validation for point in run.curve) if run.result.ok else None for run in self.finals
+        ]
+        found: dict[Measure, Times] = {}
+        for measure in MEASURES:
+            reached = np.full((len(self.finals), len(targets)), np.inf)
+            for row, run, metric in zip(reached, self.finals, curves, strict=True):
+                if metric is not None:
+                    clock = np.array([getattr(point, measure) for point in run.curve], float)
+                    row[:] = [time_to(clock, metric, target) for target in targets]
+            own = [run.used(measure) for run in self.finals]
+            whole = self.task.budget if measure == "charged" else max(own, default=0.0)
+            found[measure] = Times(reached, ends(own, ok, whole))
+        return found
+
+    @cached_property
+    def expected_best(self) -> list[float]:
+        """Expected best metric of k = 1, 2, … of the trials; a failed trial leaves the network untrained.
+
+        A trial is worth its mean over the tuning seeds, as the selection has it. Empty while trials are missing.
+        """
+        kept = [run.result.untrained if run.result.value is None else run.result.value for run in self.tuning]
+        worth: dict[int, list[float]] = {}
+        for run, value in zip(self.tuning, kept, strict=True):
+            if value is not None:
+                worth.setdefault(run.config.trial, []).append(value)
+        if len(worth) < len(self.terms.points) or not worth:
+            return []
+        means = np.array([self.sign * float(np.mean(values)) for values in worth.values()])
+        return (self.sign * expected_best(means)).tolist()
 
     @property
     def at_boundary(self) -> bool:
@@ -165,19 +235,68 @@ class Analysis:
         found = [cell for cell in self.cells if cell.task.name == task]
         return sorted(found, key=lambda cell: -cell.sign * cell.median.middle if cell.median else np.inf)
 
-    def comparison(self, cell: Cell, reference: str) -> Comparison | None:
-        """Compare a cell with a reference on its task; None for the reference itself and while seeds are missing.
+    def leader(self, task: str) -> Cell | None:
+        """Return a task's best median among those that failed least often: who fails more often is never called better."""
+        finished = [cell for cell in self.of_task(task) if cell.median]
+        fewest = min((cell.failures for cell in finished), default=0)
+        return next((cell for cell in finished if cell.failures == fewest), None)
 
-        Intervals hold jointly for all of a task's comparisons with one reference (Bonferroni).
-        """
+    def _pair(self, cell: Cell, reference: str) -> Cell | None:
+        """Return the reference's cell on the same task; None for the reference itself and while seeds are missing."""
         other = self.cell(cell.task.name, reference)
-        if other is cell or not len(cell.finals) == len(other.finals) == len(self.store.contract.final_seeds):
+        paired = len(cell.finals) == len(other.finals) == len(self.store.contract.final_seeds)
+        return other if paired and other is not cell else None
+
+    @cached_property
+    def _compared(self) -> dict[tuple[str, ...], Comparison]:
+        return {}
+
+    @cached_property
+    def _sped_up(self) -> dict[tuple[str, ...], SpeedUp | None]:
+        return {}
+
+    @property
+    def _comparisons(self) -> int:
+        """How many are read together: intervals hold jointly for a task's comparisons with one reference (Bonferroni)."""
+        return max(1, len(self.store.contract.optimizers) - 1)
+
+    def comparison(self, cell: Cell, reference: str) -> Comparison | None:
+        """Compare a cell with a reference on its task; None for the reference itself and while seeds are missing."""
+        if (other := self._pair(cell, reference)) is None:
             return None
-        comparisons = len(self.store.contract.optimizers) - 1
-        return compare(cell.oriented, other.oriented, cell.task.margin, comparisons)
+        key = (cell.task.name, cell.terms.name, reference)
+        if key not in self._compared:
+            self._compared[key] = compare(cell.oriented, other.oriented, cell.task.margin, self._comparisons)
+        return self._compared[key]
+
+    def speed_up(self, cell: Cell, reference: str, measure: Measure = "charged") -> SpeedUp | None:
+        """Return how many times faster a cell reaches the targets than a reference; None without targets, for the reference
+        itself, while seeds are missing, and where nobody reaches any target."""
+        if not cell.task.targets or (other := self._pair(cell, reference)) is None:
+            return None
+        key = (cell.task.name, cell.terms.name, reference, measure)
+        if key not in self._sped_up:
+            times = cell.times[measure].reached, other.times[measure].reached
+            self._sped_up[key] = speed_up(*times, self._comparisons, cell.failures - other.failures)
+        return self._sped_up[key]
+
+    def log_rank(self, cell: Cell, reference: str, level: int) -> float | None:
+        """Return the p-value of the log-rank test of reaching a target, in gradient-equivalents; None as for `speed_up`."""
+        if not cell.task.targets or (other := self._pair(cell, reference)) is None:
+            return None
+        return log_rank(cell.times["charged"], other.times["charged"], level)
+
+    @cached_property
+    def _improved(self) -> dict[tuple[str, str], Interval | None]:
+        return {}
 
     def improvement(self, optimizer: str, reference: str) -> Interval | None:
         """Return P(improvement) over a reference averaged over the tasks; None until every task is finished."""
+        if (optimizer, reference) not in self._improved:
+            self._improved[optimizer, reference] = self._improvement(optimizer, reference)
+        return self._improved[optimizer, reference]
+
+    def _improvement(self, optimizer: str, reference: str) -> Interval | None:
         pairs: list[tuple[Values, Values]] = []
         for task in self.store.contract.tasks:
             cell, other = self.cell(task.name, optimizer), self.cell(task.name, reference)

@@ -1,14 +1,28 @@
 """Validity lights: what a reader must know before believing a study."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from thalweg.lab.analysis import Analysis
+from thalweg.lab.space import tuned_names
 
 ENOUGH_SEEDS = 10
 BUDGET_SLACK = 0.03
 """The last step may overshoot the budget by less than this part: newton_cg's, the dearest, is 2.8 % of 300 gradients."""
+
+VERIFIED = "verified.json"
+"""In the study's folder: what ``thalweg verify`` found on the machine, {"passed": bool, "date": str, "failed": [str, …]}."""
+INCLUSIONS = {
+    ("momentum", "sgd"): "momentum",
+    ("nesterov", "sgd"): "momentum",
+    ("rmsprop", "sgd"): "eps",
+    ("adam", "momentum"): "eps",
+    ("adamw", "momentum"): "eps",
+    ("nadam", "nesterov"): "eps",
+}
+"""(an optimizer, what it contains): the hyperparameter in whose limit it does (Choi et al., arXiv:1910.05446, sect. 3)."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +36,11 @@ class Light:
 
 def lights(analysis: Analysis) -> list[Light]:
     """Check a study; the gravest lights come first."""
-    checks = [_complete, _crashes, _budget, _seeds, _environment]
-    found = [check(analysis) for check in checks] + ([_boundary(analysis)] if analysis.store.contract.trials else [])
+    contract = analysis.store.contract
+    checks = [_complete, _crashes, _budget, _seeds, _environment, _references]
+    checks += [_boundary] if contract.trials else []
+    checks += [_inclusion] if contract.ruleset == "tuned" else []
+    found = [check(analysis) for check in checks]
     return sorted(found, key=lambda light: ["red", "amber", "green"].index(light.level))
 
 
@@ -78,3 +95,47 @@ def _environment(analysis: Analysis) -> Light:
     if count > 1:
         return Light("amber", "Mixed environments", f"Runs come from {count} different machines, versions or commits.")
     return Light("green", "One environment", "All runs come from one machine, version and commit.")
+
+
+def _inclusion(analysis: Analysis) -> Light:
+    """An optimizer that contains another one cannot be worse at its best: then tuning has not found its best."""
+    contract = analysis.store.contract
+    searched = {terms.name: tuned_names(terms.entry, contract.trials) for terms in contract.optimizers}
+    pairs = [pair for pair in INCLUSIONS if {*pair} <= {*searched}]
+    found = [
+        (whole, part, cell.task.name)
+        for whole, part in pairs
+        for cell in analysis.cells
+        if cell.terms.name == whole
+        and (comparison := analysis.comparison(cell, part)) is not None
+        and comparison.verdict == "worse"
+    ]
+    if not found:
+        detail = f"Of {len(pairs)} pairs in which one contains the other, none has the larger one worse."
+        return Light("green", "Inclusion holds", detail if pairs else "No optimizer contains another one.")
+    said = ", ".join(f"{whole} is worse than {part} on {task}" for whole, part, task in found)
+    tuned = any(INCLUSIONS[whole, part] in searched[whole] for whole, part, _ in found)
+    limits = ", ".join(sorted({f"{INCLUSIONS[whole, part]} of {whole}" for whole, part, _ in found}))
+    why = (
+        f"though it contains it and {limits} was searched: its space or its trials are too small."
+        if tuned
+        else f"which it contains in a limit of what was fixed ({limits}): more trials search that too."
+    )
+    return Light("red" if tuned else "amber", "Inclusion violated", f"{said}, {why}")
+
+
+def _references(analysis: Analysis) -> Light:
+    """Whether this installation reproduces published results."""
+    try:
+        found: Any = json.loads((analysis.store.folder / VERIFIED).read_text(encoding="utf-8"))
+        passed, date, failed = bool(found["passed"]), str(found["date"]), ", ".join(map(str, found["failed"]))
+    except FileNotFoundError:
+        detail = "Nobody has checked this installation against published results: thalweg verify does."
+        return Light("amber", "References not reproduced", detail)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Light(
+            "amber", "References not reproduced", f"{VERIFIED} cannot be understood: run thalweg verify again."
+        )
+    if not passed:
+        return Light("red", "References not reproduced", f"thalweg verify, {date}, failed: {failed}.")
+    return Light("green", "References reproduced", f"thalweg verify passed on {date}.")

@@ -10,6 +10,7 @@ from rich.text import Text
 from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.contract import Contract, EntryTerms, Ruleset
 from thalweg.lab.space import Entry, Range, tuned_names
+from thalweg.lab.speedup import SpeedUp
 from thalweg.lab.statistics import Comparison, Interval
 
 SIGNS = {"better": "▲", "worse": "▼", "tie": "=", "not resolved": "?"}
@@ -141,15 +142,35 @@ def show_verdict(console: Console, analysis: Analysis) -> None:
         row += [_outcome(analysis, analysis.cell(task.name, terms.name), reference) for task in tasks]
         if reference:
             chance = analysis.improvement(terms.name, reference)
-            row.append(Text(f"{chance.middle:.2f} [{chance.low:.2f}, {chance.high:.2f}]" if chance else "–"))
+            row.append(Text(plain_interval(chance) if chance else "–"))
         table.add_row(*row)
     console.print(table)
     if reference:
         console.print(
             f"▲ better than {reference}, ▼ worse, = tie, ? not resolved. Medians of the final seeds; failures count."
         )
+        _show_speed_ups(console, analysis, reference)
     for sentence in unresolved(analysis):
         console.print(sentence)
+
+
+def _show_speed_ups(console: Console, analysis: Analysis, reference: str) -> None:
+    """Print how many times faster everybody reaches the targets; nothing where no task has any."""
+    tasks = [task for task in analysis.store.contract.tasks if task.targets]
+    if not tasks:
+        return
+    table = Table(title=f"Times faster to the targets than {reference}", title_justify="left")
+    for name in ("optimizer", *(task.name for task in tasks)):
+        table.add_column(name, justify="left" if name == "optimizer" else "right")
+    for terms in analysis.store.contract.optimizers:
+        found = [analysis.speed_up(analysis.cell(task.name, terms.name), reference) for task in tasks]
+        said = [Text("–") if each is None else _speed_up(each) for each in found]
+        table.add_row(Text(terms.name, style="bold"), *said)
+    console.print(table)
+
+
+def _speed_up(found: SpeedUp) -> Text:
+    return Text(sped_up(found)).append(f" {SIGNS[found.verdict]}", style=COLOURS[found.verdict])
 
 
 def against(contract: Contract, reference: str) -> str:
@@ -196,6 +217,21 @@ def unresolved(analysis: Analysis) -> list[str]:
 def signed(found: Interval) -> str:
     """Say a difference and its interval, with true minus signs."""
     return f"{found.middle:+.3g} [{found.low:+.3g}, {found.high:+.3g}]".replace("-", "−")
+
+
+def plain_interval(found: Interval) -> str:
+    """Say an estimate and its interval."""
+    return f"{found.middle:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def sped_up(found: SpeedUp) -> str:
+    """Say a speed-up and its interval."""
+    return f"{ratio(found.ratio.middle)} × [{ratio(found.ratio.low)}, {ratio(found.ratio.high)}]"
+
+
+def ratio(value: float) -> str:
+    """Say a ratio of times: 0 where the candidate never arrived, ∞ where the reference did not."""
+    return "∞" if math.isinf(value) else "0" if value == 0 else f"{value:.2f}"
 
 
 def describe(comparison: Comparison, unit: str) -> str:

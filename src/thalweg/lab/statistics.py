@@ -1,7 +1,8 @@
 """What a handful of seeds can say. Failed runs take part everywhere, as the worst possible value.
 
 Values are oriented: larger is better, a failure is −∞. Decisions rest on the paired Student interval, not on a
-percentile bootstrap, whose intervals are too narrow for so few seeds (Efron & Tibshirani 1993, sect. 14.3).
+percentile bootstrap, whose intervals are too narrow for so few seeds (Efron & Tibshirani 1993, sect. 14.3). A tie is shown by
+two one-sided tests, each at the same α: the interval at 1 − 2α lies inside the margin (Schuirmann 1987).
 """
 
 from dataclasses import dataclass
@@ -69,8 +70,9 @@ def compare(candidate: Values, reference: Values, margin: float, comparisons: in
     if not np.isfinite([candidate, reference]).all():
         return Comparison(None, _verdict_with_failures(candidate, reference, alpha), None, improvement)
     difference = student_interval(candidate - reference, 1 - alpha)
+    narrower = student_interval(candidate - reference, 1 - 2 * alpha)
     detectable = minimum_detectable(candidate - reference, alpha)
-    return Comparison(difference, _verdict(difference, margin), detectable, improvement)
+    return Comparison(difference, judge(difference, narrower, margin), detectable, improvement)
 
 
 def student_interval(differences: Values, confidence: float) -> Interval:
@@ -81,8 +83,9 @@ def student_interval(differences: Values, confidence: float) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
-def _verdict(difference: Interval, margin: float) -> Verdict:
-    if -margin <= difference.low and difference.high <= margin:
+def judge(difference: Interval, narrower: Interval, margin: float) -> Verdict:
+    """Judge a difference: a tie if the narrower interval lies inside the margin, else by the sign of the interval's ends."""
+    if -margin <= narrower.low and narrower.high <= margin:
         return "tie"
     if difference.low > 0:
         return "better"
@@ -93,7 +96,7 @@ def _verdict_with_failures(candidate: Values, reference: Values, alpha: float) -
     """Judge by ranks, where a failure is last; who fails more often is never called better."""
     failures = int(np.isinf(candidate).sum()) - int(np.isinf(reference).sum())
     if np.array_equal(candidate, reference):
-        return "not resolved"
+        return "tie" if np.isfinite(candidate).any() else "not resolved"
     if float(stats.mannwhitneyu(candidate, reference).pvalue) > alpha:
         return "not resolved"
     if probability_of_improvement(candidate, reference) > 0.5:
@@ -130,9 +133,11 @@ def improvement_over_tasks(pairs: list[tuple[Values, Values]], confidence: float
     rng = np.random.default_rng(0)
     total = np.zeros(RESAMPLES)
     for candidate, reference in pairs:
-        rows = rng.integers(len(candidate), size=(RESAMPLES, len(candidate)))
-        ours, theirs = candidate[rows][:, :, None], reference[rows][:, None, :]
-        total += (ours > theirs).mean((1, 2)) + 0.5 * (ours == theirs).mean((1, 2))
+        seeds = len(candidate)
+        drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)  # how often each seed
+        ours, theirs = candidate[:, None], reference[None, :]
+        wins = (ours > theirs) + 0.5 * (ours == theirs)
+        total += (drawn @ wins * drawn).sum(1) / seeds**2
     low, high = np.quantile(total / len(pairs), [(1 - confidence) / 2, (1 + confidence) / 2])
     middle = sum(probability_of_improvement(*pair) for pair in pairs) / len(pairs)
     return Interval(middle, float(low), float(high))

@@ -4,6 +4,7 @@ from typing import Any
 
 from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.lights import lights
+from thalweg.lab.overall import profiles, score
 from thalweg.lab.plain import Json, plain
 from thalweg.lab.show import unresolved
 
@@ -22,6 +23,8 @@ def summary(analysis: Analysis) -> Json:
                 reference: {terms.name: analysis.improvement(terms.name, reference) for terms in contract.optimizers}
                 for reference in analysis.references
             },
+            "scores": {terms.name: score(analysis, terms.name) for terms in contract.optimizers},
+            "profiles": {found.optimizer: found.area for found in profiles(analysis)},
             "lights": lights(analysis),
             "unresolved": unresolved(analysis),
         }
@@ -38,5 +41,8 @@ def _outcome(analysis: Analysis, cell: Cell) -> dict[str, Any]:
         "test": [run.result.test for run in cell.finals],
         "failures": cell.failures,
         "point": cell.point,
+        "also": cell.also,
+        "times": cell.times["charged"].medians,
         "against": {reference: analysis.comparison(cell, reference) for reference in analysis.references},
+        "speed_up": {reference: analysis.speed_up(cell, reference) for reference in analysis.references},
     }

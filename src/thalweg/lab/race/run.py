@@ -108,7 +108,7 @@ def as_task(surface: Surface, shape: tuple[int, ...], budget: int) -> Task:
     """Return the task whose loss is the surface: the outputs are the point, so that Gauss–Newton is the Hessian."""
     nothing: Batch = (torch.zeros(1), torch.zeros(1))
 
-    def batches(generator: torch.Generator) -> Iterator[Batch]:
+    def batches(generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         while True:
             yield nothing
 

@@ -1,8 +1,9 @@
-/* What the figures of every page share: axes, cards with their data, drawing. The page's own script follows. */
+/* What the figures of every page share: colours, axes, cards with their data, drawing. The page's own script follows. */
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const charts = []; // every figure: {element, draw}, redrawn whole when a control or the colour scheme changes
+const charts = []; // every figure: {element, draw}, redrawn whole when a control or the colours change
+const SLICE = 1000; // milliseconds of drawing before the page may answer
+const MOST_ROWS = 300; // of a figure's data shown as a table
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const faded = (hex, part) => hex + Math.round(part * 255).toString(16).padStart(2, "0");
@@ -19,19 +20,35 @@ function layout(extra) {
   };
 }
 
+/* Plotly reads names as markup: what they hold is shown, not obeyed. */
+const safe = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+function add(kind, parent, text, attributes) {
+  const element = parent.appendChild(document.createElement(kind));
+  element.append(text);
+  for (const [name, value] of Object.entries(attributes ?? {})) element.setAttribute(name, value);
+  return element;
+}
+
 function figure(parent, title, draw, rows) {
-  const card = document.createElement("div");
-  card.className = "figure";
-  const head = card.appendChild(document.createElement("h4"));
-  head.append(title);
-  const button = head.appendChild(document.createElement("button"));
-  button.type = "button";
-  button.textContent = "data as CSV";
-  button.onclick = () => download(`${title}.csv`, rows());
-  const element = card.appendChild(document.createElement("div"));
-  element.className = "plot";
-  document.getElementById(parent).append(card);
+  const card = add("figure", document.getElementById(parent), "", { class: "figure" });
+  const head = add("figcaption", card, title);
+  add("button", head, "data as CSV", { type: "button", "aria-label": `data of ${title} as CSV` }).onclick = () => download(`${title}.csv`, rows());
+  const element = add("div", card, "", { class: "plot", role: "img", "aria-label": `Figure: ${title}. Its data follow as a table.` });
+  const details = add("details", card, "", { class: "rows" });
+  add("summary", details, "data as a table");
+  details.ontoggle = () => details.open && details.children.length === 1 && tabulate(details, rows());
   charts.push({ element, draw });
+}
+
+function tabulate(details, [names, ...rows]) {
+  const frame = add("div", details, "", { class: "scroll", tabindex: 0, role: "region", "aria-label": "data of the figure" });
+  const table = add("table", frame, "");
+  const line = (kind, cells, where) => { const row = add("tr", where, ""); for (const cell of cells) add(kind, row, cell ?? "–"); };
+  line("th", names, add("thead", table, ""));
+  const body = add("tbody", table, "");
+  for (const row of rows.slice(0, MOST_ROWS)) line("td", row, body);
+  if (rows.length > MOST_ROWS) add("p", details, `The first ${MOST_ROWS} of ${rows.length} rows; the CSV has all.`, { class: "quiet" });
 }
 
 function download(name, rows) {
@@ -48,8 +65,25 @@ function redraw({ element, draw }) {
   Plotly.react(element, traces, layout(rest), { responsive: true, displayModeBar: false });
 }
 
+const waiting = new Set(); // figures to be drawn
+let timer = null;
+
 function render() {
-  charts.forEach(redraw);
+  for (const chart of charts) waiting.add(chart);
+  work(SLICE);
+}
+
+/* Draw what waits, what is in sight first, for a while; the rest after the page has answered. */
+function work(patience) {
+  clearTimeout(timer);
+  const away = ({ element }) => { const { top, bottom } = element.getBoundingClientRect(); return Math.max(0, top - innerHeight, -bottom); };
+  const end = performance.now() + patience;
+  for (const chart of [...waiting].sort((one, other) => away(one) - away(other))) {
+    if (performance.now() > end) break;
+    waiting.delete(chart);
+    redraw(chart);
+  }
+  if (waiting.size) timer = setTimeout(work, 0, SLICE / 5);
 }
 
 /* The range of an axis: what matters fills it, what lies far off leaves the frame. Logarithmic when it spans much. */
@@ -57,7 +91,31 @@ function view(values, extra) {
   const known = values.filter((value) => value !== null), low = Math.min(...known), high = Math.max(...known);
   const log = low > 0 && high / low > 20, scale = log ? Math.log10 : (value) => value;
   const pad = 0.05 * (scale(high) - scale(low)) || 0.5;
-  return { low, high, axis: axis({ type: log ? "log" : "linear", range: [scale(low) - pad, scale(high) + pad], ...(log ? { dtick: "D1" } : {}), ...extra }) };
+  return { low, high, axis: axis({ type: log ? "log" : "linear", ...(known.length ? { range: [scale(low) - pad, scale(high) + pad] } : {}), ...(log ? { dtick: "D1" } : {}), ...extra }) };
 }
 
-dark.addEventListener("change", render);
+/* Colours: the system's, until the button says otherwise. Print is light, and as wide as paper. */
+const THEMES = ["auto", "light", "dark"];
+const dark = matchMedia("(prefers-color-scheme: dark)"), root = document.documentElement, themed = document.getElementById("theme");
+let theme = "auto";
+
+function paint(wanted) {
+  root.dataset.theme = wanted === "auto" ? (dark.matches ? "dark" : "light") : wanted;
+}
+
+themed.onclick = () => {
+  theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+  themed.textContent = `theme: ${theme}`;
+  paint(theme);
+  render();
+};
+dark.addEventListener("change", () => { paint(theme); render(); });
+
+function onPaper(on) {
+  root.classList.toggle("printing", on);
+  paint(on ? "light" : theme);
+  for (const chart of charts) waiting.add(chart);
+  work(on ? Infinity : SLICE);
+}
+addEventListener("beforeprint", () => onPaper(true));
+addEventListener("afterprint", () => onPaper(false));

@@ -7,6 +7,8 @@ import numpy as np
 from thalweg.lab.analysis import USABLE_MARGINS, Analysis, Cell
 from thalweg.lab.contract import TaskTerms
 from thalweg.lab.lights import lights
+from thalweg.lab.report.curves import MOST_SEEDS
+from thalweg.lab.report.times import overall_rows, target_tables, target_values, untargeted
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import (
     SEARCHED,
@@ -20,6 +22,7 @@ from thalweg.lab.show import (
     schedule,
     searched,
     signed,
+    sped_up,
     unresolved,
     warnings,
 )
@@ -30,6 +33,7 @@ def view(analysis: Analysis) -> dict[str, Any]:
     """Return everything the template fills in."""
     contract = analysis.store.contract
     reference = analysis.references[0] if analysis.references else None
+    found = lights(analysis)
     return {
         "title": contract.suite if contract.suite != "tasks" else ", ".join(task.name for task in contract.tasks),
         "contract": contract,
@@ -43,8 +47,20 @@ def view(analysis: Analysis) -> dict[str, Any]:
         "warnings": warnings(contract),
         "searched": SEARCHED[contract.ruleset],
         "against": against(contract, reference) if reference else "",
-        "lights": lights(analysis),
-        "tasks": [{"terms": task, "rows": _final_rows(analysis, task)} for task in contract.tasks],
+        "lights": [light for light in found if light.level != "red"],
+        "red": [light for light in found if light.level == "red"],
+        "tasks": [
+            {"terms": task, "rows": _final_rows(analysis, task), "also": list(_also(analysis, task))}
+            for task in contract.tasks
+        ],
+        "overall": overall_rows(analysis),
+        "targets": target_tables(analysis),
+        "target_values": {task.name: target_values(task) for task in contract.tasks},
+        "levels": max(len(task.targets) for task in contract.tasks),
+        "untargeted": untargeted(analysis),
+        "most_seeds": MOST_SEEDS if len(contract.final_seeds) > MOST_SEEDS else None,
+        "sharp": any(cell.sharpness for cell in analysis.cells),
+        "timed": any(cell.timing for cell in analysis.cells),
         "cost": _cost(analysis),
         "spaces": [
             [terms.name, searched(contract, terms), fixed(terms.entry), schedule(terms.entry)]
@@ -67,8 +83,30 @@ def _headlines(analysis: Analysis, reference: str) -> list[dict[str, Any]]:
                 verdicts[comparison.verdict].append(task.name)
         if terms.name != reference:
             chance = analysis.improvement(terms.name, reference)
-            found.append({"name": terms.name, "verdicts": verdicts, "chance": chance})
+            found.append(
+                {
+                    "name": terms.name,
+                    "verdicts": verdicts,
+                    "chance": chance,
+                    "speed_ups": _speed_ups(analysis, terms.name, reference),
+                }
+            )
     return sorted(found, key=lambda row: -row["chance"].middle if row["chance"] else 0.0)
+
+
+def _speed_ups(analysis: Analysis, optimizer: str, reference: str) -> list[dict[str, str]]:
+    """Return an optimizer's speed-ups, task by task."""
+    cells = [analysis.cell(task.name, optimizer) for task in analysis.store.contract.tasks]
+    return [
+        {"task": cell.task.name, "ratio": sped_up(found), "verdict": found.verdict, "sign": SIGNS[found.verdict]}
+        for cell in cells
+        if (found := analysis.speed_up(cell, reference)) is not None
+    ]
+
+
+def _also(analysis: Analysis, task: TaskTerms) -> dict[str, None]:
+    """Return the names of a task's other metrics."""
+    return {name: None for cell in analysis.of_task(task.name) for name in cell.also}
 
 
 def _matrix(analysis: Analysis, reference: str | None) -> list[dict[str, Any]]:
@@ -82,7 +120,7 @@ def _matrix(analysis: Analysis, reference: str | None) -> list[dict[str, Any]]:
 
 def _matrix_cell(analysis: Analysis, cell: Cell, reference: str | None) -> dict[str, Any]:
     comparison = analysis.comparison(cell, reference) if reference else None
-    best = analysis.of_task(cell.task.name)[0] is cell and cell.median is not None
+    best = analysis.leader(cell.task.name) is cell
     return {
         "value": median(cell),
         "failures": cell.failures,
@@ -100,6 +138,8 @@ def _final_rows(analysis: Analysis, task: TaskTerms) -> list[dict[str, Any]]:
             "point": point(cell.point),
             "median": median(cell),
             "interval": _ends(cell.median),
+            "interquartile": number(cell.interquartile_mean) if cell.finals else "–",
+            "also": [number(cell.also[name]) if name in cell.also else "–" for name in _also(analysis, task)],
             "test": _test(cell),
             "failures": cell.failures,
             "against": [_against(analysis.comparison(cell, reference), task.unit) for reference in analysis.references],

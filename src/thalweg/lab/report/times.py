@@ -1,0 +1,96 @@
+"""The words and tables about time to targets, and about all tasks together."""
+
+import math
+from typing import Any
+
+from thalweg.lab.analysis import Analysis, Cell
+from thalweg.lab.contract import TaskTerms
+from thalweg.lab.overall import profiles, score
+from thalweg.lab.show import SIGNS, number, plain_interval, sped_up
+
+
+def target_tables(analysis: Analysis) -> list[dict[str, Any]]:
+    """Return a table for each task that has targets: median times, and speed-ups over the references."""
+    return [
+        {"terms": task, "rows": [_times_row(analysis, cell) for cell in _fastest_first(analysis, task)]}
+        for task in analysis.store.contract.tasks
+        if task.targets
+    ]
+
+
+def untargeted(analysis: Analysis) -> list[str]:
+    """Return the tasks without targets."""
+    return [task.name for task in analysis.store.contract.tasks if not task.targets]
+
+
+def _fastest_first(analysis: Analysis, task: TaskTerms) -> list[Cell]:
+    def misses_then_time(cell: Cell) -> tuple[int, float]:
+        medians = cell.times["charged"].medians
+        return sum(map(math.isinf, medians)), sum(time for time in medians if math.isfinite(time))
+
+    return sorted((cell for cell in analysis.of_task(task.name) if cell.finals), key=misses_then_time)
+
+
+def _times_row(analysis: Analysis, cell: Cell) -> dict[str, Any]:
+    times, hardest = cell.times["charged"], len(cell.task.targets) - 1
+    reached = [sum(map(math.isfinite, column)) for column in times.reached.T.tolist()]
+    return {
+        "name": cell.terms.name,
+        "failures": cell.failures,
+        "times": [
+            {"median": "never" if math.isinf(median) else f"{median:.0f}", "reached": f"{count}/{len(cell.finals)}"}
+            for median, count in zip(times.medians, reached, strict=True)
+        ],
+        "against": [_against(analysis, cell, reference, hardest) for reference in analysis.references],
+    }
+
+
+def _against(analysis: Analysis, cell: Cell, reference: str, level: int) -> dict[str, str]:
+    found = analysis.speed_up(cell, reference)
+    if found is None:
+        return {"ratio": "–", "confidence": "", "verdict": "", "sign": "", "p": "–"}
+    p = analysis.log_rank(cell, reference, level)
+    return {
+        "ratio": sped_up(found),
+        "confidence": f"{found.confidence:.1%}, {found.seeds} seeds",
+        "verdict": found.verdict,
+        "sign": SIGNS[found.verdict],
+        "p": "–" if p is None else f"{p:.2g}",
+    }
+
+
+def overall_rows(analysis: Analysis) -> list[dict[str, Any]]:
+    """Return a row an optimizer: score, P(improvement) over each reference, area of the performance profile, failures.
+
+    The best score and area are marked among those that failed least often alone.
+    """
+    contract = analysis.store.contract
+    areas = {found.optimizer: found.area for found in profiles(analysis)}
+    scores = {terms.name: score(analysis, terms.name) for terms in contract.optimizers}
+    failures = {
+        terms.name: sum(analysis.cell(task.name, terms.name).failures for task in contract.tasks)
+        for terms in contract.optimizers
+    }
+    reliable = [name for name, failed in failures.items() if failed == min(failures.values())]
+    best_score = max((found.middle for name in reliable if (found := scores[name])), default=None)
+    best_area = max((areas[name] for name in reliable if name in areas), default=None)
+    return [
+        {
+            "name": name,
+            "score": plain_interval(found) if (found := scores[name]) else "–",
+            "best_score": name in reliable and found is not None and found.middle == best_score,
+            "improvement": [
+                plain_interval(chance) if (chance := analysis.improvement(name, reference)) else "–"
+                for reference in analysis.references
+            ],
+            "area": f"{areas[name]:.2f}" if name in areas else "–",
+            "best_area": name in reliable and name in areas and areas[name] == best_area,
+            "failures": failed,
+        }
+        for name, failed in failures.items()
+    ]
+
+
+def target_values(task: TaskTerms) -> list[str]:
+    """Say a task's targets."""
+    return [number(target) for target in task.targets]
