@@ -327,7 +327,8 @@ def test_a_store_that_holds_no_such_study_says_what_it_holds(command: Command, u
 
 def test_a_machine_with_another_task_is_refused(command: Command, url: str) -> None:
     task = small().tasks[0].model_copy(update={"data_hash": "0123"})
-    ledger = Ledger.create(parse(url), small().model_copy(update={"tasks": [task]}))
+    other = small().model_copy(update={"tasks": [task]})
+    ledger = Ledger.create(parse(url), Contract.model_validate(other.model_dump()))
     done = command("worker", ledger.contract.hash[:6], "--store", url)
     assert done.returncode == 2
     assert "task digits-mlp is another one here: its data_hash is" in done.stderr
