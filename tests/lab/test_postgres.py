@@ -7,16 +7,17 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from commands import Command, start
 from shared import COMPARE, kill, measurements, one_result_a_run, small, undisturbed, wait_until_it_works
 
+from thalweg.lab.contract import draw_up
 from thalweg.lab.errors import UserError
 from thalweg.lab.queue.address import parse
 from thalweg.lab.queue.ledger import Ledger
+from thalweg.lab.space import entry
 
 PASSWORD = "S3cret pass/word@{x}"
 ESCAPED = "S3cret%20pass%2Fword%40%7Bx%7D"
@@ -59,17 +60,13 @@ def server() -> Iterator[str]:
 
 
 def test_many_may_begin_a_study_at_once(server: str) -> None:
-    contract = small()
+    contract = draw_up("many", ["digits-mlp"], [entry("sgd")], 2, 2)
     with ThreadPoolExecutor(4) as pool:
         ledgers = list(pool.map(lambda _: Ledger.create(parse(server), contract), range(4)))
-    try:
-        assert {ledger.contract.hash for ledger in ledgers} == {contract.hash}
-        with closing(Ledger.find(parse(server), contract.hash[:5])) as found:
-            assert found.contract == contract
-            assert found.attempts() == []
-    finally:
-        for ledger in ledgers:
-            ledger.close()
+    assert {ledger.contract.hash for ledger in ledgers} == {contract.hash}
+    found = Ledger.find(parse(server), contract.hash[:5])
+    assert found.contract == contract
+    assert found.attempts() == []
 
 
 def test_a_password_is_in_no_error_and_no_output(server: str, command: Command, tmp_path: Path) -> None:
@@ -89,13 +86,13 @@ def test_a_password_is_in_no_error_and_no_output(server: str, command: Command, 
 
 
 def test_a_worker_is_killed_and_another_ends_the_study(server: str, command: Command, tmp_path: Path) -> None:
-    with closing(Ledger.create(parse(server), small(), grace_seconds=3)) as ledger:
-        first = start("worker", ledger.contract.hash, "--store", server, "--jobs", 1, cwd=tmp_path)
-        wait_until_it_works(first, ledger)
-        kill(first)
-        done = command("compare", *COMPARE, "--store", server, "--jobs", "1")
-        assert done.returncode == 0, done.stderr
-        one_result_a_run(ledger)
+    ledger = Ledger.create(parse(server), small(), grace_seconds=3)
+    first = start("worker", ledger.contract.hash, "--store", server, "--jobs", 1, cwd=tmp_path)
+    wait_until_it_works(first, ledger)
+    kill(first)
+    done = command("compare", *COMPARE, "--store", server, "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    one_result_a_run(ledger)
     study = next((tmp_path / "studies").iterdir())
     assert measurements(study) == undisturbed()
     texts = [path.read_text(errors="replace") for path in study.rglob("*") if path.is_file()]

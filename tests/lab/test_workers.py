@@ -7,6 +7,8 @@ import resource
 import signal
 import threading
 import time
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -54,60 +56,68 @@ def test_a_run_whose_worker_dies_each_time_has_crashed_and_the_study_goes_on(
     assert {env.threads for env in Store.open(tmp_path).environments()} == {1}
 
 
-class KilledWorkers(threading.Thread):
-    """Kills one of this process's workers so many times, each at a random moment of the next seconds."""
+class Killer(threading.Thread):
+    """Kills one of this process's workers so many times, at random moments."""
 
-    def __init__(self, times: int, seconds: float, seed: int):
+    def __init__(self, times: int, shortest: float, longest: float):
         super().__init__(daemon=True)
-        self.left, self.seconds, self.random = times, seconds, random.Random(seed)
+        self.left, self.shortest, self.longest, self.random = times, shortest, longest, random.Random(0)
         self.others = descendants(os.getpid())
         self.over = threading.Event()
 
     def run(self) -> None:
-        while self.left and not self.over.wait(self.random.uniform(0, self.seconds)):
+        while self.left and not self.over.wait(self.random.uniform(self.shortest, self.longest)):
             if victims := descendants(os.getpid()) - self.others:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(self.random.choice(sorted(victims)), signal.SIGKILL)
                     self.left -= 1
-                except ProcessLookupError:
-                    pass
 
 
-def killed_workers_change_nothing(folder: Path, times: int, jobs: int, seed: int) -> None:
-    killer = KilledWorkers(times, 4.0, seed)
-    killer.start()
+def killed_workers_change_nothing(folder: Path, jobs: int) -> None:
     results = [config.path for config, _ in run_all(Store.create(folder, small()), jobs)]
-    killer.over.set()
-    killer.join()
     assert len(results) == len(set(results)) == RUNS
     assert measurements(folder) == undisturbed()
 
 
 @seeing_workers
 def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
-    killed_workers_change_nothing(tmp_path / "study", times=1, jobs=1, seed=0)
+    killer = Killer(1, 1.0, 3.0)
+    killer.start()
+    killed_workers_change_nothing(tmp_path / "study", jobs=1)
+    killer.over.set()
+    killer.join()
+    assert killer.left == 0
 
 
 @seeing_workers
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
-def test_killed_workers_change_nothing(tmp_path: Path, seed: int) -> None:
-    killed_workers_change_nothing(tmp_path / "study", times=2, jobs=2, seed=seed)
+def test_workers_killed_at_20_random_moments_change_nothing(tmp_path: Path) -> None:
+    undisturbed()
+    killer = Killer(20, 2.0, 9.0)
+    killer.start()
+    for study in count():
+        killed_workers_change_nothing(tmp_path / str(study), jobs=2)
+        if killer.left == 0:
+            break
+    killer.join()
 
 
 @seeing_workers
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
-def test_a_killed_runner_loses_nothing_but_the_runs_in_progress(tmp_path: Path, seed: int) -> None:
-    folder, generator = tmp_path / "study", random.Random(seed)
-    for _ in range(2):
-        process = start("compare", *COMPARE, "--store", folder, "--jobs", 2, cwd=tmp_path)
-        time.sleep(generator.uniform(2, 16))
-        kill(process)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}
-    list(run_all(Store.create(folder, small()), 2))
-    assert measurements(folder) == undisturbed()
-    assert before.items() <= {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}.items()
+def test_a_runner_killed_at_20_random_moments_loses_nothing_but_the_runs_in_progress(tmp_path: Path) -> None:
+    generator = random.Random(0)
+    for number in range(5):
+        folder, before = tmp_path / str(number), dict[Path, int]()
+        for _ in range(4):
+            process = start("compare", *COMPARE, "--store", folder, "--jobs", 2, cwd=tmp_path)
+            time.sleep(generator.uniform(3, 15))
+            kill(process)
+            after = {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}
+            assert before.items() <= after.items()
+            before = after
+        list(run_all(Store.create(folder, small()), 2))
+        assert measurements(folder) == undisturbed()
+        assert before.items() <= {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}.items()
 
 
 def test_a_full_disk_stops_the_study_and_damages_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

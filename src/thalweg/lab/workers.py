@@ -106,8 +106,8 @@ class _Slot:
             return self.pool.submit(_work, config, folder)
 
     @property
-    def alive_once(self) -> bool:
-        """Whether the worker got as far as taking work."""
+    def ready(self) -> bool:
+        """Whether the worker got as far as doing runs."""
         return self.started.done() and self.started.exception() is None
 
 
@@ -119,6 +119,9 @@ class _Job:
     folder: RunFolder
     slot: _Slot
     deaths: int = 0
+    """Workers that died in it."""
+    false_starts: int = 0
+    """Workers that died before they began it."""
 
 
 class _Slots:
@@ -173,20 +176,33 @@ class _Slots:
         path = job.folder.folder / "result.json"
         try:
             future.result()
-        except BrokenProcessPool as error:
-            job.deaths += 1
+        except BrokenProcessPool:
             if not path.exists():
-                if job.deaths < MOST_DEATHS:
-                    return None
-                if not job.slot.alive_once:
-                    raise UserError(f"worker processes die as they start ({error}); finished runs are kept.") from error
-                return died(job.folder, job.config)
+                return _death(job)
         except OSError as error:
             raise UserError(
                 f"{job.folder.folder} cannot be written: {error.strerror}; finished runs are kept. Make room there, then give"
                 " the same command again."
             ) from error
         return Result.model_validate_json(path.read_bytes())
+
+
+def _death(job: _Job) -> Result | None:
+    """Return what the death of a run's worker means for the run: nothing, or that it has crashed.
+
+    Raises:
+        UserError: the workers have not even begun the run.
+    """
+    if job.slot.ready:
+        job.deaths += 1
+        return died(job.folder, job.config) if job.deaths == MOST_DEATHS else None
+    job.false_starts += 1
+    if job.false_starts == MOST_DEATHS:
+        raise UserError(
+            f"{MOST_DEATHS} worker processes in a row died as they started (killed, or the machine ran out of memory);"
+            " finished runs are kept. Give fewer --jobs."
+        )
+    return None
 
 
 class _Checked(RunFolder):

@@ -21,6 +21,8 @@ from thalweg.lab.workers import MOST_DEATHS, died
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.2, 5.0
 """Seconds between two looks at what others do: twice as long after each that found nothing."""
+LOOKS_A_GRACE = 12
+"""At least: what nobody sees, nobody counts as silence."""
 
 
 class Record(Frozen):
@@ -134,7 +136,8 @@ class SharedBoard:
         for attempt in self._silence.too_long(others):
             self.ledger.end(attempt.id, TrialState.FAIL)
         news, self._news = self._news, []
-        self._wait = SHORTEST_WAIT if news else min(2 * self._wait, LONGEST_WAIT)
+        longest = min(LONGEST_WAIT, self.ledger.terms.grace_seconds / LOOKS_A_GRACE)
+        self._wait = SHORTEST_WAIT if news else min(2 * self._wait, longest)
         return news
 
     def patience(self) -> float:

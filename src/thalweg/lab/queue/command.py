@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -53,8 +53,8 @@ def worker(
     from thalweg.lab.queue.ledger import Ledger
 
     count, options = check_range("--slurm", slurm, 1, 1024), parse_options(slurm_option or [])
-    with closing(Ledger.find(parse(store), study)) as ledger:
-        submitted = submit(ledger.contract.hash, store, count, processes, options)
+    ledger = Ledger.find(parse(store), study)
+    submitted = submit(ledger.contract.hash, store, count, processes, options)
     console(quiet=quiet).print(f"Submitted: {' '.join(job.job_id for job in submitted)}")
 
 
@@ -68,21 +68,21 @@ def work(study: str, store: str, jobs: int, quiet: bool) -> None:
     from thalweg.lab.queue.ledger import Ledger
 
     address, shown = parse(store), console(quiet=quiet)
-    with closing(Ledger.find(address, study)) as ledger:
-        contract = ledger.contract
-        check_tasks(contract)
-        try:
-            with (
-                _terminated_as_interrupted(),
-                SharedBoard(ledger) as board,
-                watch(shown, contract, board.plan.results, quiet) as observer,
-            ):
-                for config, result in run_from(board, jobs):
-                    observer.ended(config, result)
-        except KeyboardInterrupt:
-            print(f"Stopped. Continue with:\n  thalweg worker {contract.hash} --store '{address}'", file=sys.stderr)
-            raise typer.Exit(130) from None
-        shown.print(f"The study is complete; {board.done} of its {contract.runs} runs were done here.")
+    ledger = Ledger.find(address, study)
+    contract = ledger.contract
+    check_tasks(contract)
+    try:
+        with (
+            _terminated_as_interrupted(),
+            SharedBoard(ledger) as board,
+            watch(shown, contract, board.plan.results, quiet) as observer,
+        ):
+            for config, result in run_from(board, jobs):
+                observer.ended(config, result)
+    except KeyboardInterrupt:
+        print(f"Stopped. Continue with:\n  thalweg worker {contract.hash} --store '{address}'", file=sys.stderr)
+        raise typer.Exit(130) from None
+    shown.print(f"The study is complete; {board.done} of its {contract.runs} runs were done here.")
 
 
 def check_tasks(contract: Contract) -> None:
@@ -110,10 +110,10 @@ def board_of(opened: Store, address: Address | None) -> Generator[Board]:
     from thalweg.lab.queue.fetch import fetch
     from thalweg.lab.queue.ledger import Ledger
 
-    with closing(Ledger.create(address, opened.contract)) as ledger:
-        with _terminated_as_interrupted(), SharedBoard(ledger) as board:
-            yield board
-        fetch(ledger, opened)
+    ledger = Ledger.create(address, opened.contract)
+    with _terminated_as_interrupted(), SharedBoard(ledger) as board:
+        yield board
+    fetch(ledger, opened)
 
 
 def open_study(study: Path, store: str | None) -> Store:
@@ -127,10 +127,10 @@ def open_study(study: Path, store: str | None) -> Store:
     from thalweg.lab.queue.fetch import fetch
     from thalweg.lab.queue.ledger import Ledger
 
-    with closing(Ledger.find(parse(store), str(study))) as ledger:
-        opened = Store.create(study_folder(ledger.contract), ledger.contract)
-        with only_runner(opened.folder):
-            fetch(ledger, opened)
+    ledger = Ledger.find(parse(store), str(study))
+    opened = Store.create(study_folder(ledger.contract), ledger.contract)
+    with only_runner(opened.folder):
+        fetch(ledger, opened)
     return opened
 
 

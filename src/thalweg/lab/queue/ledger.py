@@ -141,10 +141,6 @@ class Ledger:
             return False
         return True
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._storage.close()
-
 
 def _terms(address: Address, name: str, attributes: dict[str, Any]) -> Terms:
     """Read the terms of a study. What others have stored is not trusted: names in it become folders.

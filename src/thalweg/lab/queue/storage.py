@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from thalweg.lab.errors import UserError
 from thalweg.lab.queue.address import Address
@@ -31,7 +32,6 @@ class Storage:
 
     def __init__(self, address: Address, create: bool):
         self.address = address
-        self._engine: Any = None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         with self._said():
             self._storage = self._connect() if address.journal is None else open_journal(address.journal, create)
@@ -48,27 +48,19 @@ class Storage:
                     time.sleep(wait)
             return operation(self._storage)
 
-    def close(self) -> None:
-        """Close the connections."""
-        if self._engine is not None:
-            self._engine.dispose()
-
     def _connect(self) -> BaseStorage:
         arguments = {"password": self.address.password} if self.address.password else {}
-        options = {"connect_args": arguments, "pool_pre_ping": True}
+        # No pool: runs take seconds and more, and a server has fewer connections than a cluster has workers.
+        options = {"connect_args": arguments, "poolclass": NullPool}
         url = self.address.database.render_as_string(hide_password=True)
         for wait in SETUP_SECONDS:
             try:
-                return self._opened(RDBStorage(url, options))
+                return get_storage(RDBStorage(url, options))
             except (SQLAlchemyError, StorageInternalError) as error:
                 if isinstance(_cause(error), OperationalError):
                     raise
                 time.sleep(wait)
-        return self._opened(RDBStorage(url, options))
-
-    def _opened(self, database: RDBStorage) -> BaseStorage:
-        self._engine = database.engine
-        return get_storage(database)
+        return get_storage(RDBStorage(url, options))
 
     @contextmanager
     def _said(self) -> Generator[None]:
