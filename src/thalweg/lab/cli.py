@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from thalweg._version import __version__
+from thalweg.lab import complete
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
@@ -71,9 +72,17 @@ def thalweg(
 @app.command()
 def compare(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[SUITE | TASK…]", help="A suite, or tasks; smoke if none.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SUITE | TASK…]",
+            help="A suite, or tasks; smoke if none.",
+            autocompletion=complete.suites_and_tasks,
+        ),
     ] = None,
-    optimizers: Annotated[str | None, typer.Option("-o", "--optimizers", help="Names separated by commas.")] = None,
+    optimizers: Annotated[
+        str | None,
+        typer.Option("-o", "--optimizers", help="Names separated by commas.", autocompletion=complete.optimizers),
+    ] = None,
     trials: Annotated[int | None, number("--trials", "Points each optimizer tries on each task.")] = None,
     seeds: Annotated[int | None, number("--seeds", "Fresh seeds the best point is run on again.")] = None,
     ruleset: Annotated[

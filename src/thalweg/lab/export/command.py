@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from thalweg.lab.analysis import Analysis
+from thalweg.lab.complete import one_of
 from thalweg.lab.errors import UserError, check_name
 from thalweg.lab.options import Json, Quiet, console, print_json
 from thalweg.lab.store import Store
@@ -41,14 +42,9 @@ FORMS = {
 """What ``thalweg export --to`` takes."""
 
 
-def complete_form(incomplete: str) -> list[str]:
-    """The forms that begin so."""
-    return [name for name in FORMS if name.startswith(incomplete)]
-
-
 def command(
     study: Annotated[Path, typer.Argument(help="Folder of a study.", metavar="STUDY")],
-    to: Annotated[str, typer.Option("--to", help=f"{', '.join(FORMS)}.", autocompletion=complete_form)],
+    to: Annotated[str, typer.Option("--to", help=f"{', '.join(FORMS)}.", autocompletion=one_of(FORMS))],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder; STUDY/export/FORM if not given.")
     ] = None,

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from thalweg.lab.complete import one_of
 from thalweg.lab.environment import environment
 from thalweg.lab.errors import check_name, check_range
 from thalweg.lab.options import Data, Json, Quiet, check_output, console, number, print_json
@@ -25,7 +26,10 @@ Observer = Callable[[Outcome], None]
 
 
 def command(
-    only: Annotated[str | None, typer.Option(help=f"One group: {', '.join(GROUPS)}; all if not given.")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help=f"One group: {', '.join(GROUPS)}; all if not given.", autocompletion=one_of(GROUPS)),
+    ] = None,
     data: Data = None,
     jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
     output: Annotated[
