@@ -1,11 +1,14 @@
 """Data folders in the layout of real ones, made by hand: a few rows each."""
 
+import gzip
+import json
 import pickle
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 WORDS = ["<unk>", "N", "the", "of", "a", "market", "said", "year"]
 
@@ -93,8 +96,51 @@ def _cell(column: str, columns: list[str], labels: list[str], number: int, draw:
     return str(number)
 
 
+def squad(folder: Path) -> Path:
+    """Write SQuAD's two files, the second packed, into a data folder that has the WordPieces."""
+    own = folder / "squad"
+    own.mkdir(parents=True)
+    draw = random.Random(0)
+    paragraphs = {name: [_paragraph(draw, f"{name}{n}") for n in range(12)] for name in ("train", "dev")}
+    texts = {
+        name: json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs[name]}]})
+        for name in paragraphs
+    }
+    (own / "train-v1.1.json").write_text(texts["train"])
+    (own / "dev-v1.1.json.gz").write_bytes(gzip.compress(texts["dev"].encode()))
+    return own
+
+
+def _paragraph(draw: random.Random, name: str) -> dict[str, Any]:
+    words = draw.choices(TEXT, k=200)
+    context = " ".join(words)
+    questions: list[dict[str, Any]] = []
+    for number in range(4):
+        first = draw.randrange(190)
+        answer = " ".join(words[first : first + 1 + number])
+        start = len(" ".join(words[:first])) + (first > 0)
+        answers = [{"text": answer, "answer_start": start}, {"text": words[0], "answer_start": 0}]
+        questions.append({"id": f"{name}-{number}", "question": " ".join(draw.choices(TEXT, k=5)), "answers": answers})
+    return {"context": context, "qas": questions}
+
+
+def images(folder: Path, train: int = 20, val: int = 6) -> Path:
+    """Write a tree of two classes in JPEG, of many sizes, some grey."""
+    own = folder / "imagenet"
+    draw = np.random.default_rng(0)
+    for split, count in {"train": train, "val": val}.items():
+        for label, name in enumerate(("n01", "n02")):
+            (own / split / name).mkdir(parents=True)
+            for number in range(count):
+                size = (int(draw.integers(40, 160)), int(draw.integers(40, 160)))
+                pixels = draw.integers(0, 128, (*size, 3)) + 100 * label
+                image = Image.fromarray(pixels.astype(np.uint8)).convert("L" if number % 5 == 0 else "RGB")
+                image.save(own / split / name / f"{number}.JPEG")
+    return own
+
+
 def everything(folder: Path) -> Path:
     """Write what all tasks on files want into a data folder and return it."""
-    for write in (cifar10, ptb, glue):
+    for write in (cifar10, ptb, glue, squad, images):
         write(folder)
     return folder

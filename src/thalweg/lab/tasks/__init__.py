@@ -25,6 +25,9 @@ FROM_FILES = {
     "cifar10": "cifar10",
     "ptb": "ptb",
     "ptb-gpt": "ptb",
+    "imagenet": "imagenet",
+    "imagenet-resnet50": "imagenet",
+    "imagenet-vit": "imagenet",
     "sst2": "glue",
     "cola": "glue",
     "mrpc": "glue",
@@ -34,6 +37,7 @@ FROM_FILES = {
     "qnli": "glue",
     "rte": "glue",
     "wnli": "glue",
+    "squad": "squad",
 }
 """Tasks on the user's files, each to the module in this folder whose table ``TASKS`` has it."""
 
