@@ -139,8 +139,44 @@ def images(folder: Path, train: int = 20, val: int = 6) -> Path:
     return own
 
 
+def idx(folder: Path, name: str = "MNIST", rows: int = 80, packed: bool = True) -> Path:
+    """Write four idx files, as torchvision lays them out, into a data folder."""
+    own = folder / name / "raw"
+    own.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for part in ("train", "t10k"):
+        write_idx(own / f"{part}-images-idx3-ubyte", draw.integers(0, 256, (rows, 28, 28)), packed)
+        write_idx(own / f"{part}-labels-idx1-ubyte", draw.permutation(rows) % 10, packed)
+    return own
+
+
+def write_idx(path: Path, numbers: Any, packed: bool = False) -> None:
+    head = bytes((0, 0, 8, numbers.ndim)) + b"".join(size.to_bytes(4) for size in numbers.shape)
+    content = head + numbers.astype(np.uint8).tobytes()
+    (path.with_name(f"{path.name}.gz") if packed else path).write_bytes(gzip.compress(content) if packed else content)
+
+
+def text(folder: Path) -> Path:
+    """Write a text, and byte pairs of single bytes with two merges, into a data folder."""
+    draw = random.Random(0)
+    own = folder / "tinyshakespeare"
+    own.mkdir(parents=True)
+    (own / "input.txt").write_text("".join(draw.choices("the \n\u00e9", k=3000)), encoding="utf-8")
+    pairs = folder / "gpt2_bpe"
+    pairs.mkdir()
+    alphabet = ["t", "h", "e", "\u0120", "\u010a", "\u00c3", "\u00a9", "th", "the"]  # GPT-2 writes space as \u0120
+    (pairs / "encoder.json").write_text(json.dumps({piece: number for number, piece in enumerate(alphabet)}))
+    (pairs / "vocab.bpe").write_text("#version: 0.2\nt h\nth e\n", encoding="utf-8")
+    return own
+
+
+def fashion(folder: Path) -> Path:
+    """Write Fashion-MNIST's files, not packed."""
+    return idx(folder, "FashionMNIST", packed=False)
+
+
 def everything(folder: Path) -> Path:
     """Write what all tasks on files want into a data folder and return it."""
-    for write in (cifar10, ptb, glue, squad, images):
+    for write in (cifar10, ptb, glue, squad, images, idx, fashion, text):
         write(folder)
     return folder

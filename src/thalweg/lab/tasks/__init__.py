@@ -15,14 +15,20 @@ EMBEDDED = {
     "digits-mlp-mse": "digits:mlp_mse_task",
     "digits-cnn": "digits:cnn_task",
     "digits-autoencoder": "digits:autoencoder_task",
+    "mnist1d-mlp": "mnist1d:mlp_task",
     "mnist1d-cnn": "mnist1d:cnn_task",
     "docs-gpt": "docs_gpt:docs_gpt_task",
+    "eos-mlp": "digits:edge_task",
+    "noisy-quadratic": "quadratic:quadratic_task",
+    "deep-linear": "deep_linear:deep_linear_task",
 }
 """Task name to ``module:function`` in this folder; imported when the task is wanted, so a missing data library costs
 nobody else anything."""
 
 FROM_FILES = {
     "cifar10": "cifar10",
+    "mnist": "idx",
+    "fashion_mnist": "idx",
     "ptb": "ptb",
     "ptb-gpt": "ptb",
     "imagenet": "imagenet",
@@ -38,6 +44,8 @@ FROM_FILES = {
     "rte": "glue",
     "wnli": "glue",
     "squad": "squad",
+    "text": "plain_text",
+    "text-bpe": "plain_text",
 }
 """Tasks on the user's files, each to the module in this folder whose table ``TASKS`` has it."""
 
