@@ -18,6 +18,7 @@ from thalweg.lab.contract import require_same
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.listing import LISTINGS
+from thalweg.lab.new import command as new
 from thalweg.lab.options import Data, Device, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.progress import watch
 from thalweg.lab.reproduce import command
@@ -163,3 +164,4 @@ app.command("bench")(bench)
 app.command("conformance")(conformance)
 app.command("verify")(verify)
 app.command("spectrum")(spectrum)
+app.command("new")(new)

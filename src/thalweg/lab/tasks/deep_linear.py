@@ -21,9 +21,9 @@ TRAIN, HELD_OUT, BATCH = 1024, 512, 64
 def maps() -> Splits:
     """Make inputs x (N, 16), standard normal, and outputs y = Ax + noise, A of rank 4."""
     draw = torch.Generator().manual_seed(0)
-    left, right = (torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=draw)).Q for _ in range(2))
     rank = len(STRENGTHS)
-    weights = left[:, :rank] * torch.tensor(STRENGTHS) @ right[:, :rank].T
+    left, right = (nn.init.orthogonal_(torch.empty(WIDTH, rank), generator=draw) for _ in range(2))
+    weights = left * torch.tensor(STRENGTHS) @ right.T
     x = torch.randn(TRAIN + 2 * HELD_OUT, WIDTH, generator=draw)
     y = x @ weights.T + NOISE * torch.randn(len(x), WIDTH, generator=draw)
     ends = [0, TRAIN, TRAIN + HELD_OUT, len(x)]

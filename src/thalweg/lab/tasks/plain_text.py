@@ -124,7 +124,7 @@ def _task(
     if held_out <= size.context:
         fewest = HELD_OUT * (size.context + 1)
         raise UserError(f"{path} has {len(tokens)} tokens; preset {preset} takes {fewest} or more: give a longer text.")
-    train, validation, test = tokens.split([len(tokens) - 2 * held_out, held_out, held_out])
+    train, validation, test = tokens[: -2 * held_out], tokens[-2 * held_out : -held_out], tokens[-held_out:]
     return Task(
         name=name,
         summary=f"next {what} of {path.name} ({len(tokens)} tokens of {kinds} kinds), {size.layers}-layer GPT of width"
