@@ -6,7 +6,6 @@ every product with the curvature, and every value of the loss, in gradient-equiv
 
 import math
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
@@ -23,8 +22,10 @@ from thalweg.core.optimizer import Optimizer
 from thalweg.curvature import CountsCost, network_output
 from thalweg.lab.device import clock, device
 from thalweg.lab.environment import environment
+from thalweg.lab.own import explained
 from thalweg.lab.records import CurvePoint, Result, RunConfig, State
 from thalweg.lab.sharpness import Sharpness
+from thalweg.lab.space import enter_own
 from thalweg.lab.store import RunFolder
 from thalweg.lab.study import UNTIMED_STEPS
 from thalweg.lab.tasks import Batch, Task, load_task
@@ -241,10 +242,11 @@ def execute(config: RunConfig, folder: RunFolder, stop: Callable[[], bool]) -> R
     """
     folder.begin(config, environment())
     try:
+        enter_own()
         task = load_task(config.task, config.preset)
         result = time_steps(config, task) if config.phase == "timing" else train(config, task, folder.add, stop)
     except Exception as error:
-        result = Result(state=_state_of(error), message=traceback.format_exc())
+        result = Result(state=_state_of(error), message=explained(error))
     if result is not None:
         folder.finish(result)
     return result
