@@ -76,8 +76,8 @@ function work(patience) {
   for (const chart of [...waiting].sort((one, other) => away(one) - away(other))) {
     if (performance.now() > end) break;
     waiting.delete(chart);
-    const { traces, ...rest } = chart.draw();
-    Plotly.react(chart.element, traces, layout(rest), { responsive: true, displayModeBar: false });
+    const { traces, ...rest } = chart.draw(), { clientWidth: width, clientHeight: height } = chart.element;
+    Plotly.react(chart.element, traces, layout({ width, height, ...rest }), { displayModeBar: false });
   }
   if (waiting.size) timer = setTimeout(work, 0, SLICE / 5);
 }
@@ -113,5 +113,7 @@ function onPaper(on) {
   for (const chart of charts) waiting.add(chart);
   work(on ? Infinity : SLICE);
 }
+let wide = innerWidth;
+addEventListener("resize", () => { if (innerWidth !== wide) { wide = innerWidth; render(); } });
 addEventListener("beforeprint", () => onPaper(true));
 addEventListener("afterprint", () => onPaper(false));
