@@ -90,9 +90,9 @@ def store_run(store: Store, config: RunConfig, draw: np.random.Generator) -> Res
 def measure(shape: str, folder: Path) -> str:
     terms = contract(*SHAPES[shape])
     store = make_up(folder / "study", terms)
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     path = write_report(Analysis.of(Store.open(store.folder)))
-    written = time.perf_counter() - started
+    written = f"{time.process_time() - worked:.1f} / {time.perf_counter() - started:.1f}"
     opened = "–"
     if CHROMIUM is not None:
         with browser(folder / "profile") as page:
@@ -105,7 +105,7 @@ def measure(shape: str, folder: Path) -> str:
             opened = f"{first:.1f} / {time.perf_counter() - started:.1f}"
     sizes = [(folder / "study" / name).stat().st_size / 1e6 for name in ("report.html", "curves.csv")]
     tasks, trials, seeds = SHAPES[shape]
-    cells = [shape, f"{len(NAMES)} × {tasks}", trials, seeds, f"{terms.runs:,}", f"{written:.1f}", opened]
+    cells = [shape, f"{len(NAMES)} × {tasks}", trials, seeds, f"{terms.runs:,}", written, opened]
     return " | ".join(["", *map(str, cells), *(f"{size:.1f}" for size in sizes), ""]).strip()
 
 
@@ -116,7 +116,7 @@ def main() -> None:
         "trials",
         "seeds",
         "runs",
-        "written, s",
+        "written, CPU / wall s",
         "usable / drawn, s",
         "HTML, MB",
         "curves.csv, MB",
