@@ -1,5 +1,6 @@
 """The report's file, without a browser."""
 
+import csv
 import json
 import re
 import shutil
@@ -11,8 +12,10 @@ import pytest
 from commands import SMALL
 
 from thalweg.lab.analysis import Analysis
+from thalweg.lab.contract import Contract, EntryTerms, TaskTerms
 from thalweg.lab.lights import lights
 from thalweg.lab.report import write_report
+from thalweg.lab.space import ENTRIES
 from thalweg.lab.store import Store
 
 
@@ -76,18 +79,72 @@ def test_an_empty_study_has_a_report(study: Path, tmp_path: Path) -> None:
     assert write_report(Analysis.of(Store.open(tmp_path))).exists()
 
 
+HOSTILE = '<script>alert(1)</script>|[x](javascript:alert(1))"&lt;'
+
+
 def test_names_are_escaped_wherever_they_are_shown(study: Path, tmp_path: Path) -> None:
-    hostile = "<script>alert(1)</script>"
     copy = tmp_path / "copy"
     shutil.copytree(study, copy)
+    (copy / "runs" / "digits-mlp" / "sgd").rename(copy / "runs" / "digits-mlp" / "hostile")
     (copy / "runs" / "digits-mlp").rename(copy / "runs" / "task")
     contract = json.loads((copy / "contract.json").read_text())
-    contract["tasks"][0] |= {"name": "task", "summary": hostile, "metric": hostile, "unit": hostile}
-    contract["suite"] = hostile
+    contract["tasks"][0] |= {"name": "task", "summary": HOSTILE, "metric": HOSTILE, "unit": HOSTILE}
+    contract["suite"] = HOSTILE
+    contract["optimizers"][2]["entry"] |= {"name": "hostile", "fixed": {HOSTILE: HOSTILE}}
     (copy / "contract.json").write_text(json.dumps(contract))
     html = write_report(Analysis.of(Store.open(copy))).read_text(encoding="utf-8")
-    assert hostile not in html
+    assert "<script>alert" not in html
     assert "&lt;script&gt;alert(1)" in html
+    text = (copy / "report.md").read_text(encoding="utf-8")
+    assert "<" not in text
+    assert "](" not in text
+
+
+def test_an_optimizer_and_a_task_named_like_markup_are_escaped(tmp_path: Path) -> None:
+    # No folder can have such a name on disk, but a contract can: what no run has is shown too.
+    draft = contract_of(["adamw", HOSTILE], HOSTILE)
+    html = write_report(Analysis.of(Store.create(tmp_path / "study", draft))).read_text(encoding="utf-8")
+    assert "<script>alert" not in html
+    assert html.count("</script>") == 4  # the page's own
+    assert "<" not in (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
+
+
+def contract_of(names: list[str], task: str) -> Contract:
+    terms = TaskTerms(
+        name=task, summary=task, data_hash=task, parameters=1, batch_size=1, budget=100, metric=task, unit=task,
+        better="max", margin=0.5, targets=(1.0,),
+    )  # fmt: skip
+    entries = [
+        EntryTerms(entry=ENTRIES["adamw"].model_copy(update={"name": name}), points=[{"lr": 0.1}]) for name in names
+    ]
+    return Contract(suite=task, tasks=[terms], optimizers=entries, trials=1, tuning_seeds=[0], final_seeds=[1000])
+
+
+def test_every_run_and_every_point_is_written_as_csv(study: Path, analysis: Analysis) -> None:
+    with (study / "runs.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(analysis.runs)
+    for row, run in zip(rows, analysis.runs, strict=True):
+        assert (row["optimizer"], row["phase"], int(row["seed"])) == (
+            run.config.optimizer,
+            run.config.phase,
+            run.config.seed,
+        )
+        assert (float(row["value"]) if row["value"] else None) == run.result.value
+    with (study / "curves.csv").open(encoding="utf-8", newline="") as file:
+        points = list(csv.DictReader(file))
+    shown = [run for cell in analysis.cells for run in [*cell.finals, *([cell.sharpness] if cell.sharpness else [])]]
+    assert [float(row["validation"]) for row in points] == [point.validation for run in shown for point in run.curve]
+
+
+def test_the_markdown_says_what_the_page_says(study: Path, analysis: Analysis) -> None:
+    text = (study / "report.md").read_text(encoding="utf-8")
+    assert "thalweg compare digits-mlp -o adamw,momentum,sgd --trials 3 --seeds 3" in text
+    assert analysis.store.contract.hash in text
+    for light in lights(analysis):
+        assert light.title in text
+    rows = [line for line in text.splitlines() if line.startswith("| momentum |")]
+    assert f"{analysis.cell('digits-mlp', 'momentum').median.middle:.4g}" in rows[0]
 
 
 def test_failures_count_in_every_number(study: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from thalweg.lab.bestof import expected_best
 from thalweg.lab.contract import EntryTerms, Ruleset, TaskTerms
+from thalweg.lab.environment import Environment
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.scores import interquartile_mean
 from thalweg.lab.sensitivity import UsableRange, usable_range
@@ -219,6 +220,11 @@ class Analysis:
     def complete(self) -> bool:
         """Whether no run is missing."""
         return len(self.runs) == self.store.contract.runs
+
+    @cached_property
+    def environments(self) -> list[Environment]:
+        """The different environments the runs were done in, the most frequent first."""
+        return self.store.environments()
 
     @property
     def references(self) -> list[str]:

@@ -67,6 +67,7 @@ def _budget(analysis: Analysis) -> Light:
         run.config.path
         for run in analysis.runs
         if run.result.ok
+        and run.config.phase != "timing"
         and abs(run.config.used(run.result.steps, run.result.charged) / run.config.budget - 1) > BUDGET_SLACK
     ]
     if over:
@@ -91,7 +92,7 @@ def _seeds(analysis: Analysis) -> Light:
 
 
 def _environment(analysis: Analysis) -> Light:
-    count = len(analysis.store.environments())
+    count = len(analysis.environments)
     if count > 1:
         return Light("amber", "Mixed environments", f"Runs come from {count} different machines, versions or commits.")
     return Light("green", "One environment", "All runs come from one machine, version and commit.")

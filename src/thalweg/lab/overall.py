@@ -1,10 +1,11 @@
 """What a study says over its tasks together: scores, and performance profiles of the time to targets."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from thalweg.lab.analysis import Analysis, Cell, Measure
+from thalweg.lab.analysis import MEASURES, Analysis, Cell, Measure
 from thalweg.lab.profiles import area, profile, ratios
 from thalweg.lab.scores import interquartile_mean_over_tasks, scores
 from thalweg.lab.statistics import Interval, Values
@@ -22,11 +23,62 @@ class Profile:
     """Final runs that did not end well; they have solved nothing."""
 
 
-def score(analysis: Analysis, optimizer: str) -> Interval | None:
-    """Return the interquartile mean of an optimizer's scores over all tasks; None while a task has none."""
-    cells = [analysis.cell(task.name, optimizer) for task in analysis.store.contract.tasks]
-    found = [task for cell in cells if (task := _scores(analysis, cell)) is not None]
-    return interquartile_mean_over_tasks(found) if found and len(found) == len(cells) else None
+class Overall:
+    """A study's tasks together, each number worked out once."""
+
+    def __init__(self, analysis: Analysis):
+        self.analysis = analysis
+
+    @cached_property
+    def failures(self) -> dict[str, int]:
+        """Final runs of each optimizer that did not end well."""
+        contract = self.analysis.store.contract
+        return {
+            terms.name: sum(self.analysis.cell(task.name, terms.name).failures for task in contract.tasks)
+            for terms in contract.optimizers
+        }
+
+    @cached_property
+    def reliable(self) -> list[str]:
+        """Those that failed least often: nobody else is called best."""
+        return [name for name, failed in self.failures.items() if failed == min(self.failures.values())]
+
+    @cached_property
+    def scores(self) -> dict[str, Interval]:
+        """The interquartile mean of each optimizer's scores over all tasks; empty while a task has none."""
+        found = {name: self._scores(name) for name in self.failures}
+        return {name: interquartile_mean_over_tasks(tasks) for name, tasks in found.items() if tasks}
+
+    def _scores(self, optimizer: str) -> list[Values]:
+        contract = self.analysis.store.contract
+        found = [_scores(self.analysis, self.analysis.cell(task.name, optimizer)) for task in contract.tasks]
+        return [each for each in found if each is not None] if all(each is not None for each in found) else []
+
+    @cached_property
+    def profiles(self) -> dict[Measure, list[Profile]]:
+        """The performance profiles in every measure, over every target of every task on every seed; empty without targets and
+        while a final run is missing."""
+        return {measure: self._profiles(measure) for measure in MEASURES}
+
+    def _profiles(self, measure: Measure) -> list[Profile]:
+        contract = self.analysis.store.contract
+        seeds, names = len(contract.final_seeds), list(self.failures)
+        times: list[Values] = []
+        weights: list[Values] = []
+        for task in contract.tasks:
+            cells = [self.analysis.cell(task.name, name) for name in names]
+            if any(len(cell.finals) < seeds for cell in cells):
+                return []
+            if problems := seeds * len(task.targets):
+                times.append(np.array([cell.times[measure].reached.ravel() for cell in cells]))
+                weights.append(np.full(problems, 1 / problems))
+        if not times:
+            return []
+        found, weight = ratios(np.concatenate(times, axis=1)), np.concatenate(weights) / len(weights)
+        return [
+            Profile(name, profile(row, weight), area(row, weight), self.failures[name])
+            for name, row in zip(names, found, strict=True)
+        ]
 
 
 def _scores(analysis: Analysis, cell: Cell) -> Values | None:
@@ -44,27 +96,3 @@ def _goal(analysis: Analysis, cell: Cell) -> float | None:
     if not analysis.references or not (median := analysis.cell(cell.task.name, analysis.references[0]).median):
         return None
     return cell.sign * median.middle
-
-
-def profiles(analysis: Analysis, measure: Measure = "charged") -> list[Profile]:
-    """Return the performance profiles over every target of every task on every seed; empty without targets and while a final
-    run is missing."""
-    contract = analysis.store.contract
-    seeds, names = len(contract.final_seeds), [terms.name for terms in contract.optimizers]
-    times: list[Values] = []
-    weights: list[Values] = []
-    for task in contract.tasks:
-        cells = [analysis.cell(task.name, name) for name in names]
-        if any(len(cell.finals) < seeds for cell in cells):
-            return []
-        if problems := seeds * len(task.targets):
-            times.append(np.array([cell.times[measure].reached.ravel() for cell in cells]))
-            weights.append(np.full(problems, 1 / problems))
-    if not times:
-        return []
-    found, weight = ratios(np.concatenate(times, axis=1)), np.concatenate(weights) / len(weights)
-    failures = [sum(analysis.cell(task.name, name).failures for task in contract.tasks) for name in names]
-    return [
-        Profile(name, profile(row, weight), area(row, weight), failed)
-        for name, row, failed in zip(names, found, failures, strict=True)
-    ]

@@ -14,6 +14,7 @@ from thalweg.lab.statistics import Values
 
 MOST = 4.0
 """Largest τ of figure and area, AlgoPerf's."""
+TAUS = np.geomspace(1, MOST, 201)
 
 
 def ratios(times: Values) -> Values:
@@ -29,14 +30,16 @@ def ratios(times: Values) -> Values:
 
 
 def profile(row: Values, weights: Values) -> list[tuple[float, float]]:
-    """Return the steps (τ, ρ) of an optimizer's profile, from τ = 1 to `MOST`.
+    """Return (τ, ρ) of an optimizer's profile at the `TAUS`.
 
     Args:
         row: Its ratios.
         weights: Of the problems, summing to 1.
     """
-    taus = [1.0, *np.unique(row[(row > 1) & (row < MOST)]).tolist(), MOST]
-    return [(tau, float(weights[row <= tau].sum())) for tau in taus]
+    order = np.argsort(row)
+    reached = np.concatenate([[0.0], np.cumsum(weights[order])])
+    parts = reached[np.searchsorted(row[order], TAUS, side="right")]
+    return list(zip(TAUS.tolist(), parts.tolist(), strict=True))
 
 
 def area(row: Values, weights: Values) -> float:

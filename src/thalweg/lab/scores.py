@@ -10,12 +10,13 @@ bootstrap stratified by task.
 
 import numpy as np
 
-from thalweg.lab.statistics import RESAMPLES, Interval, Values
+from thalweg.lab.statistics import Interval, Values
 from thalweg.lab.untyped import untyped
 
 stats = untyped("scipy.stats")
 
 CUT = 0.25
+RESAMPLES = 2000
 
 
 def scores(values: Values, untrained: float, goal: float) -> Values:

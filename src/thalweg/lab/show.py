@@ -226,7 +226,8 @@ def plain_interval(found: Interval) -> str:
 
 def sped_up(found: SpeedUp) -> str:
     """Say a speed-up and its interval."""
-    return f"{ratio(found.ratio.middle)} × [{ratio(found.ratio.low)}, {ratio(found.ratio.high)}]"
+    low, high = ratio(found.ratio.low), ratio(found.ratio.high)
+    return f"{ratio(found.ratio.middle)} ×" + (f" [{low}, {high}]" if low != high else "")
 
 
 def ratio(value: float) -> str:

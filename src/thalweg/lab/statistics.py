@@ -6,6 +6,7 @@ two one-sided tests, each at the same α: the interval at 1 − 2α lies inside 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -47,7 +48,7 @@ class Comparison:
 def median_interval(values: Values, confidence: float = 0.95) -> Interval:
     """Return the median with its percentile bootstrap interval; infinite values are allowed."""
     rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
+    medians = np.median(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=1)
     tail = (1 - confidence) / 2
     # Order statistics: interpolating between a number and an infinity has no meaning.
     low, high = np.quantile(medians, [tail, 1 - tail], method="inverted_cdf")
@@ -130,14 +131,19 @@ def improvement_over_tasks(pairs: list[tuple[Values, Values]], confidence: float
 
     Seeds are resampled within each task, a candidate's and its reference's run of a seed together.
     """
-    rng = np.random.default_rng(0)
     total = np.zeros(RESAMPLES)
-    for candidate, reference in pairs:
+    for task, (candidate, reference) in enumerate(pairs):
         seeds = len(candidate)
-        drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)  # how often each seed
+        drawn = _drawn(seeds, task)
         ours, theirs = candidate[:, None], reference[None, :]
         wins = (ours > theirs) + 0.5 * (ours == theirs)
         total += (drawn @ wins * drawn).sum(1) / seeds**2
     low, high = np.quantile(total / len(pairs), [(1 - confidence) / 2, (1 + confidence) / 2])
     middle = sum(probability_of_improvement(*pair) for pair in pairs) / len(pairs)
     return Interval(middle, float(low), float(high))
+
+
+@lru_cache(maxsize=64)
+def _drawn(seeds: int, task: int) -> Values:
+    """Return how often each resample of a task draws each seed; the same for all optimizers, which keeps them comparable."""
+    return np.random.default_rng(task).multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES).astype(float)

@@ -4,14 +4,14 @@ from typing import Any
 
 from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.lights import lights
-from thalweg.lab.overall import profiles, score
+from thalweg.lab.overall import Overall
 from thalweg.lab.plain import Json, plain
 from thalweg.lab.show import unresolved
 
 
 def summary(analysis: Analysis) -> Json:
     """Return the verdicts, the lights and what is not resolved. Infinities are null: the value of a failed run."""
-    contract = analysis.store.contract
+    contract, overall = analysis.store.contract, Overall(analysis)
     return plain(
         {
             "study": str(analysis.store.folder),
@@ -23,8 +23,8 @@ def summary(analysis: Analysis) -> Json:
                 reference: {terms.name: analysis.improvement(terms.name, reference) for terms in contract.optimizers}
                 for reference in analysis.references
             },
-            "scores": {terms.name: score(analysis, terms.name) for terms in contract.optimizers},
-            "profiles": {found.optimizer: found.area for found in profiles(analysis)},
+            "scores": overall.scores,
+            "profiles": {found.optimizer: found.area for found in overall.profiles["charged"]},
             "lights": lights(analysis),
             "unresolved": unresolved(analysis),
         }

@@ -1,20 +1,29 @@
-"""The report: one self-contained HTML file made from a study's stored runs alone."""
+"""The report: one self-contained HTML file made from a study's stored runs alone, and beside it the same as text and tables."""
 
 from pathlib import Path
 
 from thalweg.lab.analysis import Analysis
-from thalweg.lab.page import write_page
+from thalweg.lab.overall import Overall
+from thalweg.lab.page import write_page, write_text
 from thalweg.lab.report.figures import figures
+from thalweg.lab.report.markdown import markdown
+from thalweg.lab.report.rows import curves_csv, runs_csv
 from thalweg.lab.report.view import view
 
 __all__ = ["write_report"]
 
 
 def write_report(analysis: Analysis) -> Path:
-    """Write STUDY/report.html and return its path.
+    """Write report.html, report.md, runs.csv and curves.csv into the study's folder, and return the first one's path.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: a file cannot be written.
     """
-    path = analysis.store.folder / "report.html"
-    return write_page(path, f"STUDY {analysis.store.folder}", "report", view=view(analysis), data=figures(analysis))
+    folder, meant = analysis.store.folder, f"STUDY {analysis.store.folder}"
+    overall = Overall(analysis)
+    write_text(folder / "report.md", meant, markdown(analysis, overall))
+    write_text(folder / "runs.csv", meant, runs_csv(analysis))
+    write_text(folder / "curves.csv", meant, curves_csv(analysis))
+    return write_page(
+        folder / "report.html", meant, "report", view=view(analysis, overall), data=figures(analysis, overall)
+    )

@@ -35,20 +35,26 @@ def _columns(curve: list[CurvePoint], names: tuple[str, ...]) -> dict[str, list[
 
 
 def _median(cell: Cell, curves: list[list[CurvePoint]]) -> dict[str, list[float | None]]:
-    """Return the median over all seeds at each point; seeds that ended early count as the worst value."""
+    """Return the median over all seeds at each point; seeds that ended early or hold no number count as the worst value."""
     longest = max(curves, key=len, default=list[CurvePoint]())
-    median: dict[str, list[float | None]] = {name: [] for name in COLUMNS}
-    for number, point in enumerate(longest):
-        reached = [curve[number] for curve in curves if number < len(curve)]
-        for name in COLUMNS:
-            if name in ("step", "charged"):
-                median[name].append(getattr(point, name))
-            elif name == "seconds":
-                median[name].append(rounded(float(np.median([other.seconds for other in reached]))))
-            else:
-                worst = -np.inf if name == "validation" and cell.task.better == "max" else np.inf
-                values = [getattr(other, name) for other in reached] + [None] * (len(curves) - len(reached))
-                median[name].append(rounded(float(np.median([worst if value is None else value for value in values]))))
+    if not longest:
+        return {name: [] for name in COLUMNS}
+    values = np.full((len(curves), len(longest), len(COLUMNS)), np.nan)
+    for row, curve in zip(values, curves, strict=True):
+        for number, point in enumerate(curve):
+            row[number] = [getattr(point, name) for name in COLUMNS]
+    median: dict[str, list[float | None]] = {}
+    for number, name in enumerate(COLUMNS):
+        if name in ("step", "charged"):
+            median[name] = [getattr(point, name) for point in longest]
+            continue
+        column = values[:, :, number]
+        if name == "seconds":
+            found = np.nanmedian(column, axis=0)
+        else:
+            worst = -np.inf if name == "validation" and cell.task.better == "max" else np.inf
+            found = np.median(np.where(np.isfinite(column), column, worst), axis=0)
+        median[name] = [rounded(value) for value in found.tolist()]
     return median
 
 

@@ -1,10 +1,11 @@
 """The data of the report's figures, as plain lists; the scripts beside this file draw them. A failed run's value is null."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.contract import TaskTerms
-from thalweg.lab.overall import score
+from thalweg.lab.overall import Overall
 from thalweg.lab.report.curves import learning_curves, rounded, sharpness
 from thalweg.lab.report.targets import performance_profiles, reached, speed_ups
 from thalweg.lab.report.tuning import best_of, sensitivity
@@ -30,7 +31,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 """The second ten optimizers have the colours of the first, on another line."""
 
 
-def figures(analysis: Analysis) -> dict[str, Any]:
+def figures(analysis: Analysis, overall: Overall) -> dict[str, Any]:
     """Return everything the report's scripts draw."""
     names = [terms.name for terms in analysis.store.contract.optimizers]
     return {
@@ -52,12 +53,12 @@ def figures(analysis: Analysis) -> dict[str, Any]:
             }
             for reference in analysis.references
         ],
-        "scores": _rows({name: score(analysis, name) for name in names}),
-        "profiles": performance_profiles(analysis),
+        "scores": _rows(overall.scores),
+        "profiles": performance_profiles(overall),
     }
 
 
-def _rows(found: dict[str, Interval | None]) -> list[dict[str, Any]]:
+def _rows(found: Mapping[str, Interval | None]) -> list[dict[str, Any]]:
     return [
         {"optimizer": name, "middle": rounded(each.middle), "low": rounded(each.low), "high": rounded(each.high)}
         for name, each in found.items()

@@ -24,5 +24,5 @@ function finals(task) {
 const finalRows = (task) => [["optimizer", "seed", "value", "state"], ...task.finals.flatMap((row) => row.value.map((value, k) => [row.optimizer, row.seed[k], value, row.state[k]]))];
 
 /* All tasks together. */
-const improvement = (block) => forest(block.rows, `chance that a run beats a run of ${safe(block.reference)}, mean over tasks`, { at: 0.5, xaxis: { range: [-0.02, 1.02] } });
-const score = () => forest(data.scores, "score: 0 untrained, 1 goal (right is better)", { at: 1, xaxis: {} });
+const improvement = (block) => forest(block.rows, "chance, mean over tasks", { at: 0.5, xaxis: { range: [-0.02, 1.02] } });
+const score = () => forest(data.scores, "0 is untrained, 1 the goal", { at: 1, xaxis: {} });

@@ -61,8 +61,8 @@ function download(name, rows) {
 }
 
 function redraw({ element, draw }) {
-  const { traces, ...rest } = draw();
-  Plotly.react(element, traces, layout(rest), { responsive: true, displayModeBar: false });
+  const { traces, ...rest } = draw(), { clientWidth: width, clientHeight: height } = element;
+  Plotly.react(element, traces, layout({ width, height, ...rest }), { displayModeBar: false });
 }
 
 const waiting = new Set(); // figures to be drawn
@@ -117,5 +117,7 @@ function onPaper(on) {
   for (const chart of charts) waiting.add(chart);
   work(on ? Infinity : SLICE);
 }
+let wide = innerWidth;
+addEventListener("resize", () => { if (innerWidth !== wide) { wide = innerWidth; render(); } });
 addEventListener("beforeprint", () => onPaper(true));
 addEventListener("afterprint", () => onPaper(false));

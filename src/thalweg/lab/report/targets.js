@@ -27,13 +27,13 @@ function speedUps(task) {
     traces.push({ x: row.seeds.map(at), y: row.seeds.map((_, k) => i - 0.25 + (0.5 * (k + 0.5)) / row.seeds.length), mode: "markers", marker: { color: faded(ink, 0.4), size: 6 }, text: row.seeds.map(said),
       hovertemplate: `<b>${label}</b> one seed: %{text} ×<extra></extra>` });
     traces.push({ x: ends.map(at), y: [i, i], mode: "lines+markers", line: { color: ink, width: 3 }, hoverinfo: "skip",
-      marker: { color: ink, size: ends.map((end) => (off(end) ? 10 : 0)), symbol: ends.map((end) => (at(end) === most ? "triangle-right" : "triangle-left")) } });
+      marker: { color: ink, size: ends.map((end) => (off(end) ? 14 : 0)), symbol: ends.map((end) => (at(end) === most ? "triangle-right" : "triangle-left")) } });
     traces.push({ x: [at(row.middle)], y: [i], mode: "markers", marker: { color: ink, size: 12, symbol: "diamond", line: { color: colour("--card"), width: 1.5 } },
       hovertemplate: `<b>${label}</b> ${said(row.middle)} × [${said(row.low)}, ${said(row.high)}], ${(100 * row.confidence).toFixed(1)} %<br>${row.verdict}<extra></extra>` });
   });
-  const ticks = [0.0625, 0.125, 0.25, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 4, 8, 16].filter((ratio) => ratio < most && ratio > 1 / most);
+  const steps = most > 2.2 ? [0.125, 0.25, 0.5, 1, 2, 4, 8] : [0.5, 0.67, 0.8, 1, 1.25, 1.5, 2], ticks = steps.filter((ratio) => ratio < most && ratio > 1 / most);
   return { traces, shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } }],
-    xaxis: axis({ type: "log", range: [-1.06 * Math.log10(most), 1.06 * Math.log10(most)], tickvals: ticks, ticktext: ticks.map((ratio) => `${ratio}×`), title: { text: `times faster than ${safe(reference)} (right is faster)` } }),
+    xaxis: axis({ type: "log", range: [-1.06 * Math.log10(most), 1.06 * Math.log10(most)], tickvals: ticks, ticktext: ticks.map((ratio) => `${ratio}×`), title: { text: `times faster than ${safe(reference)}` } }),
     yaxis: lanes(rows) };
 }
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from thalweg.lab.analysis import MEASURES, Analysis, Cell
-from thalweg.lab.overall import profiles
+from thalweg.lab.overall import Overall
 from thalweg.lab.report.curves import rounded
 from thalweg.lab.survival import share_reached
 
@@ -43,7 +43,7 @@ def speed_ups(analysis: Analysis, cells: list[Cell]) -> list[dict[str, Any]]:
     ]
 
 
-def performance_profiles(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
+def performance_profiles(overall: Overall) -> dict[str, list[dict[str, Any]]]:
     """Return the performance profiles, in every measure."""
     return {
         measure: [
@@ -53,7 +53,7 @@ def performance_profiles(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
                 "part": [rounded(part) for _, part in found.steps],
                 "area": rounded(found.area),
             }
-            for found in profiles(analysis, measure)
+            for found in profiles
         ]
-        for measure in MEASURES
+        for measure, profiles in overall.profiles.items()
     }

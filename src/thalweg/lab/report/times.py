@@ -5,7 +5,7 @@ from typing import Any
 
 from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.contract import TaskTerms
-from thalweg.lab.overall import profiles, score
+from thalweg.lab.overall import Overall
 from thalweg.lab.show import SIGNS, number, plain_interval, sped_up
 
 
@@ -59,36 +59,30 @@ def _against(analysis: Analysis, cell: Cell, reference: str, level: int) -> dict
     }
 
 
-def overall_rows(analysis: Analysis) -> list[dict[str, Any]]:
+def overall_rows(analysis: Analysis, overall: Overall) -> list[dict[str, Any]]:
     """Return a row an optimizer: score, P(improvement) over each reference, area of the performance profile, failures.
 
     The best score and area are marked among those that failed least often alone.
     """
-    contract = analysis.store.contract
-    areas = {found.optimizer: found.area for found in profiles(analysis)}
-    scores = {terms.name: score(analysis, terms.name) for terms in contract.optimizers}
-    failures = {
-        terms.name: sum(analysis.cell(task.name, terms.name).failures for task in contract.tasks)
-        for terms in contract.optimizers
-    }
-    reliable = [name for name, failed in failures.items() if failed == min(failures.values())]
-    best_score = max((found.middle for name in reliable if (found := scores[name])), default=None)
-    best_area = max((areas[name] for name in reliable if name in areas), default=None)
-    return [
-        {
-            "name": name,
-            "score": plain_interval(found) if (found := scores[name]) else "–",
-            "best_score": name in reliable and found is not None and found.middle == best_score,
-            "improvement": [
-                plain_interval(chance) if (chance := analysis.improvement(name, reference)) else "–"
-                for reference in analysis.references
-            ],
-            "area": f"{areas[name]:.2f}" if name in areas else "–",
-            "best_area": name in reliable and name in areas and areas[name] == best_area,
-            "failures": failed,
-        }
-        for name, failed in failures.items()
-    ]
+    areas = {found.optimizer: found.area for found in overall.profiles["charged"]}
+    best_score = max((overall.scores[name].middle for name in overall.reliable if name in overall.scores), default=None)
+    best_area = max((areas[name] for name in overall.reliable if name in areas), default=None)
+    rows: list[dict[str, Any]] = []
+    for name, failed in overall.failures.items():
+        score, reliable = overall.scores.get(name), name in overall.reliable
+        chances = [analysis.improvement(name, reference) for reference in analysis.references]
+        rows.append(
+            {
+                "name": name,
+                "score": plain_interval(score) if score else "–",
+                "best_score": reliable and score is not None and score.middle == best_score,
+                "improvement": [plain_interval(chance) if chance else "–" for chance in chances],
+                "area": f"{areas[name]:.2f}" if name in areas else "–",
+                "best_area": reliable and name in areas and areas[name] == best_area,
+                "failures": failed,
+            }
+        )
+    return rows
 
 
 def target_values(task: TaskTerms) -> list[str]:

@@ -7,6 +7,7 @@ import numpy as np
 from thalweg.lab.analysis import USABLE_MARGINS, Analysis, Cell
 from thalweg.lab.contract import TaskTerms
 from thalweg.lab.lights import lights
+from thalweg.lab.overall import Overall
 from thalweg.lab.report.curves import MOST_SEEDS
 from thalweg.lab.report.times import overall_rows, target_tables, target_values, untargeted
 from thalweg.lab.reproduce import command
@@ -29,7 +30,7 @@ from thalweg.lab.show import (
 from thalweg.lab.statistics import Comparison, Interval
 
 
-def view(analysis: Analysis) -> dict[str, Any]:
+def view(analysis: Analysis, overall: Overall) -> dict[str, Any]:
     """Return everything the template fills in."""
     contract = analysis.store.contract
     reference = analysis.references[0] if analysis.references else None
@@ -53,7 +54,7 @@ def view(analysis: Analysis) -> dict[str, Any]:
             {"terms": task, "rows": _final_rows(analysis, task), "also": list(_also(analysis, task))}
             for task in contract.tasks
         ],
-        "overall": overall_rows(analysis),
+        "overall": overall_rows(analysis, overall),
         "targets": target_tables(analysis),
         "target_values": {task.name: target_values(task) for task in contract.tasks},
         "levels": max(len(task.targets) for task in contract.tasks),
@@ -68,7 +69,7 @@ def view(analysis: Analysis) -> dict[str, Any]:
         ],
         "command": command(contract),
         "usable_margins": USABLE_MARGINS,
-        "environments": analysis.store.environments(),
+        "environments": analysis.environments,
     }
 
 
