@@ -54,6 +54,9 @@ class Trainer:
         self.device = device()
         self.model = task.model(config.seed).to(self.device)
         self.optimizer = _optimizer(config, self.model)
+        self.tells_cost = isinstance(
+            self.optimizer, CountsCost
+        )  # once: of a protocol, it takes a tenth of a small step
         self.batches = task.batches(config.seed)
         self.batch: Batch = task.validation
         self.sharpness = Sharpness(self.model, self.optimizer, self.on(task.probe), task.loss)
@@ -92,9 +95,9 @@ class Trainer:
             loss = self().item()
             self.optimizer.step(self.loss)
             self.charged += self.optimizer.used.gradient_equivalents
-        elif isinstance(self.optimizer, CountsCost):
+        elif self.tells_cost:
             loss = cast(Any, self.optimizer).step(self.loss).item()
-            self.charged += self.optimizer.used.gradient_equivalents
+            self.charged += cast(CountsCost, self.optimizer).used.gradient_equivalents
         else:
             loss = cast(Any, self.optimizer).step(self).item()
         self.seconds += clock(self.device) - started
