@@ -12,8 +12,8 @@ from browser import CHROMIUM, Page, opened
 from commands import Command, start
 from PIL import Image
 
+from thalweg.lab.race import gif
 from thalweg.lab.race.drawing import GRID, contours, momenta, steps
-from thalweg.lab.race.gif import write_gif
 from thalweg.lab.race.page import write_race
 from thalweg.lab.race.run import DIVERGED_ABOVE, Race, drive, race, rates, tune
 from thalweg.lab.race.surfaces import SURFACES, Surface
@@ -129,7 +129,8 @@ def test_a_run_that_diverges_ends_and_comes_last() -> None:
     assert wild.arrival is None
 
 
-def test_a_run_that_diverged_is_drawn_too(tmp_path: Path) -> None:
+def test_a_run_that_diverged_is_drawn_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gif, "FRAMES", 2)
     surface = SURFACES["rosenbrock"]
     wild = drive(surface, entry("sgd"), 1e308, 20)
     assert not wild.points.isfinite().all()
@@ -137,7 +138,7 @@ def test_a_run_that_diverged_is_drawn_too(tmp_path: Path) -> None:
     found = Race(surface, 20, 1, [wild])
     text = write_race(tmp_path / "race.html", found).read_text(encoding="utf-8")
     assert "sgd, lr 1e+308, diverged" in text
-    with Image.open(write_gif(tmp_path / "race.gif", found)) as image:
+    with Image.open(gif.write_gif(tmp_path / "race.gif", found)) as image:
         assert image.size == (600, 500)
 
 
