@@ -42,5 +42,5 @@ def _arrows(surface: Surface, vectors: Tensor) -> Tensor:
     """Scale vectors to be seen: as long as the root of their part of the longest, so that the last and shortest still show."""
     (left, right), _ = surface.window
     lengths = vectors.square().sum(1, keepdim=True).sqrt()
-    part = lengths / lengths.max()
-    return (REACH * (right - left) * part.sqrt() * vectors / lengths).nan_to_num(0.0)
+    part = lengths / lengths.nan_to_num(0.0, posinf=0.0).max()  # of a run that diverged, the last are not finite
+    return (REACH * (right - left) * part.sqrt() * vectors / lengths).nan_to_num(0.0, 0.0, 0.0)

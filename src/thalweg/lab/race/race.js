@@ -36,7 +36,7 @@ function curve() {
   traces.push({ x: [used(), used()], y: ends, mode: "lines", hoverinfo: "skip", line: { color: colour("--soft"), width: 1, dash: "dot" } });
   return { traces, shapes: [{ type: "line", line: { color: colour("--soft"), width: 1, dash: "dot" }, xref: "paper", x0: 0, x1: 1, y0: data.arrived, y1: data.arrived }],
     xaxis: axis({ title: { text: "gradient-equivalents" }, range: [0, data.budget] }),
-    yaxis: axis({ title: { text: "f − f*" }, type: "log", exponentformat: "power", range: ends.map(Math.log10) }) };
+    yaxis: axis({ title: { text: "f − f*" }, type: "log", exponentformat: "power", dtick: ends[1] > 1e4 * ends[0] ? null : "D2", range: ends.map(Math.log10) }) };
 }
 
 slider.max = Math.min(data.budget, 1000);
