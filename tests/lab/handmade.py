@@ -161,7 +161,7 @@ def text(folder: Path) -> Path:
     draw = random.Random(0)
     own = folder / "tinyshakespeare"
     own.mkdir(parents=True)
-    (own / "input.txt").write_text("".join(draw.choices("the \n\u00e9", k=3000)), encoding="utf-8")
+    (own / "input.txt").write_text("".join(draw.choices("the \n\u00e9", k=12000)), encoding="utf-8")
     pairs = folder / "gpt2_bpe"
     pairs.mkdir()
     alphabet = ["t", "h", "e", "\u0120", "\u010a", "\u00c3", "\u00a9", "th", "the"]  # GPT-2 writes space as \u0120

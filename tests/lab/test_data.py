@@ -3,6 +3,7 @@
 import codecs
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from thalweg.core.optimizer import Optimizer
 from thalweg.lab.comparison import Request
 from thalweg.lab.contract import task_terms
 from thalweg.lab.errors import UserError
+from thalweg.lab.listing import LISTINGS
 from thalweg.lab.models import resnet18
 from thalweg.lab.records import RunConfig
 from thalweg.lab.reproduce import command as again
@@ -345,6 +347,27 @@ def test_the_list_says_which_files_are_found(data: Path, command: Command, monke
     assert rows["digits-mlp"].rstrip().endswith("none needed")
 
 
+LIBRARIES = ("transformers", "tokenizers", "PIL", "PIL.Image")
+
+
+def test_the_list_needs_no_library_and_reads_no_file(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in data.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    for library in LIBRARIES:
+        monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setattr("thalweg.lab.listing.TASKS", list(FROM_FILES))
+    assert {row["files"] for row in LISTINGS["tasks"]()} == {"found"}
+
+
+@pytest.mark.parametrize("name", ["sst2", "squad", "text-bpe", "imagenet"])
+def test_a_missing_library_is_named_with_its_extra(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in LIBRARIES:
+        monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UserError, match=r'is not installed; this task needs it: pip install "thalweg\[tasks\]"'):
+        load_task(name)
+
+
 def test_an_unknown_preset_is_named(data: Path, command: Command) -> None:
     refused = command("compare", "ptb", "--preset", "large")
     assert refused.returncode == 2
@@ -372,6 +395,11 @@ def test_a_study_on_files_runs_in_workers_and_holds_no_path(data: Path, tmp_path
 @pytest.mark.parametrize("name", FROM_FILES)
 def test_the_real_files_are_read_and_learnt_from(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, REAL or "")
+    try:
+        for layout in from_files(name).layouts:
+            layout.find(Path(REAL or ""))
+    except UserError as missing:
+        pytest.skip(str(missing))
     task = load_task(name)
     trainer = Trainer(config(task, keywords={**entry("adamw").fixed, "lr": 3e-3}), task)
     before = trainer.evaluate(task.validation)[0]
