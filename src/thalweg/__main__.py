@@ -3,21 +3,8 @@
 import sys
 
 LAB = frozenset(
-    {
-        "PIL",
-        "jinja2",
-        "joblib",
-        "matplotlib",
-        "mnist1d",
-        "numpy",
-        "packaging",
-        "plotly",
-        "pydantic",
-        "rich",
-        "scipy",
-        "sklearn",
-        "typer",
-    }
+    {"PIL", "jinja2", "joblib", "matplotlib", "mnist1d", "numpy", "packaging"}
+    | {"plotly", "pydantic", "rich", "scipy", "sklearn", "typer"}
 )
 """Import names of what the extra ``lab`` installs."""
 

@@ -24,7 +24,7 @@ from thalweg.lab.workers import run_all
 __all__ = ["descendants", "measurements"]
 
 COMPARE = ["digits-mlp", "-o", "sgd,adamw", "--trials", "2", "--seeds", "2"]
-RUNS = 8
+RUNS = 12
 
 
 @cache

@@ -8,6 +8,7 @@ is done again from its beginning.
 """
 
 import os
+import shutil
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,6 +63,11 @@ class Store:
             (folder / "runs").mkdir(parents=True)
             write_atomically(folder / "contract.json", contract)
         except OSError as error:
+            shutil.rmtree(
+                folder / "runs", ignore_errors=True
+            )  # what a full disk leaves would look like somebody's folder
+            for draft in folder.glob("contract.*.tmp"):
+                draft.unlink(missing_ok=True)
             raise UserError(f"--store {folder} cannot be written: {error.strerror}.") from error
         return cls(folder, contract)
 
