@@ -101,7 +101,7 @@ def measure(shape: str, folder: Path) -> str:
             page.open(path)
             page.wait("typeof charts !== 'undefined'")
             first = time.perf_counter() - started
-            page.wait("waiting.size === 0")
+            page.wait("undrawn.size === 0")
             opened = f"{first:.1f} / {time.perf_counter() - started:.1f}"
     sizes = [(folder / "study" / name).stat().st_size / 1e6 for name in ("report.html", "curves.csv")]
     tasks, trials, seeds = SHAPES[shape]

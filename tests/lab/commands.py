@@ -21,7 +21,7 @@ class Finished(NamedTuple):
 
 Command = Callable[..., Finished]
 SMALL = ["digits-mlp", "-o", "adamw,momentum,sgd", "--trials", "3", "--seeds", "3"]
-"""The comparison most tests look at: 18 runs, a few seconds."""
+"""The comparison most tests look at: 24 runs, a few seconds."""
 
 
 def environment() -> dict[str, str]:

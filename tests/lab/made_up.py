@@ -32,6 +32,7 @@ def ended(loss: float, value: float, highest: float = UNTRAINED, state: str = "o
 def made_up(folder: Path, contract: Contract, end: Callable[[RunConfig], tuple[Result, CurvePoint]]) -> Store:
     """Store a study whose runs end as they are told to."""
     store = Store.create(folder, contract)
+    store.extend()
     while configs := ready(contract, store.finished()):
         for config in configs:
             run = store.run(config)

@@ -10,6 +10,7 @@ import pytest
 from commands import SMALL, Command, environment
 
 import thalweg
+from thalweg.lab.tasks import TASKS
 
 
 def test_version_and_help_are_short(command: Command) -> None:
@@ -22,10 +23,9 @@ def test_version_and_help_are_short(command: Command) -> None:
 
 def test_list_shows_what_there_is(command: Command) -> None:
     listed = json.loads(command("list", "--json").stdout)
-    digits = {"digits-mlp", "digits-mlp-mse", "digits-cnn", "digits-autoencoder"}
-    assert {row["name"] for row in listed["tasks"]} == digits | {"mnist1d-cnn", "docs-gpt", "cifar10", "ptb", "ptb-gpt"}
+    assert [row["name"] for row in listed["tasks"]] == TASKS
     assert {row["name"] for row in listed["optimizers"]} >= {"sgd", "momentum", "nesterov", "adamw", "lbfgs", "dcao"}
-    assert [row["name"] for row in listed["suites"]] == ["smoke", "hands-off", "robustness"]
+    assert [row["name"] for row in listed["suites"]] == ["smoke", "quick", "standard", "hands-off", "robustness"]
     assert "docs-gpt" in command("list", "tasks").stdout
 
 
@@ -88,9 +88,9 @@ def test_a_folder_with_other_things_is_refused(command: Command, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("option", "value", "field"),
-    [("--trials", 4, "trials"), ("--seeds", 5, "final_seeds"), ("-o", "sgd", "optimizers")],
+    [("--trials", 2, "trials"), ("--seeds", 2, "final_seeds"), ("-o", "sgd", "optimizers")],
 )
-def test_another_contract_is_refused_with_the_field_named(
+def test_a_smaller_contract_is_refused_with_the_field_named(
     command: Command, study: Path, option: str, value: object, field: str
 ) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in study.rglob("*"))
@@ -104,7 +104,7 @@ def test_another_contract_is_refused_with_the_field_named(
 def test_a_dry_run_prints_the_contract_and_does_nothing(command: Command, tmp_path: Path) -> None:
     done = command("compare", *SMALL, "--dry-run")
     assert done.returncode == 0
-    for word in ("Contract ", "18 runs", "lr 0.0001 … 0.316", "warm-up, cosine", "warning: 3 final seeds", "about"):
+    for word in ("Contract ", "24 runs", "lr 0.0001 … 0.316", "warm-up, cosine", "warning: 3 final seeds", "about"):
         assert word in done.stdout
     as_data = json.loads(command("compare", *SMALL, "--dry-run", "--json").stdout)
     assert as_data["hash"] in done.stdout
@@ -114,7 +114,7 @@ def test_a_dry_run_prints_the_contract_and_does_nothing(command: Command, tmp_pa
 
 def test_a_finished_comparison_shows_the_verdict_in_plain_lines(study: Path) -> None:
     out = (study.parent / "stdout.txt").read_text(encoding="utf-8")
-    assert "18/18 runs" in out
+    assert "24/24 runs" in out
     assert "Verdict (against tuned adamw)" in out
     assert "are not resolved (80 % power)" in out
     assert f"Report: {study}/report.html" in out
@@ -137,8 +137,8 @@ def test_quiet_prints_nothing(command: Command, study: Path) -> None:
 
 
 def test_status_counts_the_runs(command: Command, study: Path) -> None:
-    assert "18 of 18 runs done" in command("status", study).stdout
-    assert json.loads(command("status", study, "--json").stdout)["runs"] == {"done": 18, "total": 18}
+    assert "24 of 24 runs done" in command("status", study).stdout
+    assert json.loads(command("status", study, "--json").stdout)["runs"] == {"done": 24, "total": 24}
 
 
 def test_a_broken_run_is_named_and_fails_the_command(command: Command, study: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def measurements(study: Path) -> dict[str, Any]:
         lines = [result.read_text(), *(result.parent / "metrics.jsonl").read_text().splitlines()]
         rows = [json.loads(line) for line in lines]
         found[str(result.parent.relative_to(study))] = [
-            {k: v for k, v in row.items() if k != "seconds"} for row in rows
+            {k: v for k, v in row.items() if k not in ("seconds", "milliseconds")} for row in rows
         ]
     return found
 

@@ -78,7 +78,7 @@ def test_a_comparison_hands_off_from_the_command_line(command: Command, tmp_path
     assert outcome["complete"]
     assert [row["point"] for row in outcome["outcomes"]] == [{"lr": 1e-3}, {"lr": 1.0}]
     shown = command("status", tmp_path / "study").stdout
-    assert "2 of 2 runs done" in shown
+    assert "6 of 6 runs done" in shown
     assert "0/0" in shown
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score
 
 from thalweg.lab.errors import UserError
 from thalweg.lab.models import GPT
-from thalweg.lab.tasks import TASKS, _built, load_task
+from thalweg.lab.tasks import TASKS, _embedded, _from_files, load_task
 from thalweg.lab.tasks.digits import digits, squared_error
 from thalweg.lab.tasks.files import VARIABLE
 from thalweg.lab.tasks.task import accuracy
@@ -22,10 +22,7 @@ tasks = pytest.mark.parametrize("name", TASKS)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    handmade.cifar10(folder)
-    handmade.ptb(folder)
-    return folder
+    return handmade.everything(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +34,8 @@ def _by_hand(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @tasks
 def test_a_task_is_the_same_each_time_it_is_built(name: str) -> None:
     one = load_task(name)
-    _built.cache_clear()
+    _embedded.cache_clear()
+    _from_files.cache_clear()
     other = load_task(name)
     assert one.name == name
     assert one.data_hash == other.data_hash

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from thalweg.lab.bestof import expected_best
-from thalweg.lab.contract import Aside, EntryTerms, Ruleset, TaskTerms
+from thalweg.lab.contract import EntryTerms, Ruleset, TaskTerms
 from thalweg.lab.environment import Environment
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.scores import interquartile_mean
@@ -197,15 +197,18 @@ class Analysis:
 
         found: list[Cell] = []
         for task, terms in cells(store.contract):
-            trial = winner(store.contract, task, terms, results)
-            finals = [] if trial is None else last_runs(store.contract, task, terms, trial)
-            point = None if trial is None else store.contract.tuned_as(terms).points[trial]
-            beside: dict[Aside, Run | None] = {}
-            if trial is not None:
-                for phase in store.contract.aside:
-                    beside[phase] = next(iter(runs(aside_runs(store.contract, task, terms, trial, phase))), None)
             tuning = runs(tuning_runs(store.contract, task, terms))
-            found.append(Cell(task, terms, tuning, runs(finals), point, **beside))
+            trial = winner(store.contract, task, terms, results)
+            if trial is None:
+                found.append(Cell(task, terms, tuning, [], None))
+                continue
+            beside = {
+                phase: next(iter(runs(aside_runs(store.contract, task, terms, trial, phase))), None)
+                for phase in store.contract.aside
+            }
+            point = store.contract.tuned_as(terms).points[trial]
+            finals = runs(last_runs(store.contract, task, terms, trial))
+            found.append(Cell(task, terms, tuning, finals, point, **beside))
         return cls(store, found)
 
     @property

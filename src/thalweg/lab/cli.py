@@ -10,29 +10,40 @@ from rich.console import Console
 from rich.table import Table
 
 from thalweg._version import __version__
+from thalweg.lab import complete
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
+from thalweg.lab.conduct import conduct
 from thalweg.lab.conformance import command as conformance
-from thalweg.lab.contract import require_same
+from thalweg.lab.doctor import command as doctor
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
+from thalweg.lab.export import command as export
+from thalweg.lab.growth import require_extension
+from thalweg.lab.landscape import command as landscape
 from thalweg.lab.listing import LISTINGS
+from thalweg.lab.merge import command as merge
 from thalweg.lab.options import Data, Device, Json, Quiet, Size, console, number, print_json
-from thalweg.lab.progress import watch
+from thalweg.lab.queue.address import VARIABLE, is_url, parse
+from thalweg.lab.queue.command import Url, open_study, worker
+from thalweg.lab.race import command as race
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import show_contract, show_status
 from thalweg.lab.spectrum import command as spectrum
 from thalweg.lab.store import Store
+from thalweg.lab.targets.command import command as targets
 from thalweg.lab.verdict import forms
 from thalweg.lab.verify import command as verify
-from thalweg.lab.workers import available_cores, run_all
+from thalweg.lab.workers import available_cores
 
 app = typer.Typer(
     help="Compare optimizers fairly, and see the result.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-Study = Annotated[Path, typer.Argument(help="Folder of a study.", metavar="STUDY")]
+Study = Annotated[
+    Path, typer.Argument(help="Folder of a study; with --store URL, the hash of its contract.", metavar="STUDY")
+]
 
 
 class Listing(StrEnum):
@@ -61,15 +72,34 @@ def thalweg(
 @app.command()
 def compare(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[SUITE | TASK…]", help="A suite, or tasks; smoke if none.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SUITE | TASK…]",
+            help="A suite, or tasks; smoke if none.",
+            autocompletion=complete.suites_and_tasks,
+        ),
     ] = None,
-    optimizers: Annotated[str | None, typer.Option("-o", "--optimizers", help="Names separated by commas.")] = None,
+    optimizers: Annotated[
+        str | None,
+        typer.Option("-o", "--optimizers", help="Names separated by commas.", autocompletion=complete.optimizers),
+    ] = None,
     trials: Annotated[int | None, number("--trials", "Points each optimizer tries on each task.")] = None,
     seeds: Annotated[int | None, number("--seeds", "Fresh seeds the best point is run on again.")] = None,
     ruleset: Annotated[
         str | None, typer.Option("--ruleset", help="tuned, hands-off or robustness; the suite's own if not given.")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder of the study; studies/SUITE-HASH if not given.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar=VARIABLE,
+            metavar="DIR|URL",
+            help="Folder of the study; studies/SUITE-HASH if not given. Or the URL of a storage, for a study that others work"
+            " on too: see thalweg worker.",
+        ),
+    ] = None,
+    targets: Annotated[
+        Path | None, typer.Option("--targets", help="File of `thalweg targets`, for tasks that have none frozen.")
+    ] = None,
     data: Data = None,
     preset: Size = None,
     device: Device = None,
@@ -84,13 +114,15 @@ def compare(
 
     Runs are stored as they end. The same command continues a study that was stopped or killed.
     """
-    request = Request(names or [], optimizers, trials, seeds, store, ruleset, preset)
+    address = parse(store) if is_url(store) else None
+    given = None if store is None or address else Path(store)
+    request = Request(names or [], optimizers, trials, seeds, given, ruleset, preset, targets)
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     contract = request.contract()
     folder = request.folder(contract)
     shown = console(as_json, quiet)
     if dry_run and (folder / "contract.json").exists():
-        require_same(Store.open(folder).contract, contract, str(folder))
+        require_extension(Store.open(folder).contract, contract, str(folder))
     opened = None if dry_run else Store.create(folder, contract)
     seconds = estimate_seconds(contract, processes)
     show_contract(shown, contract, seconds, processes, str(folder))
@@ -98,13 +130,7 @@ def compare(
         if as_json:
             print_json({"contract": contract.model_dump(mode="json"), "hash": contract.hash, "seconds": seconds})
         return
-    try:
-        with watch(shown, contract, opened.finished(), quiet or as_json) as observer:
-            for config, result in run_all(opened, processes):
-                observer.ended(config, result)
-    except KeyboardInterrupt:
-        print(f"Stopped; finished runs are kept. Continue with:\n  {command(contract, str(folder))}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    conduct(opened, shown, processes, quiet or as_json, command(contract, str(address or folder)), address)
     _conclude(shown, Analysis.of(opened), as_json)
 
 
@@ -125,16 +151,16 @@ def _conclude(shown: Console, analysis: Analysis, as_json: bool) -> None:
 
 
 @app.command()
-def report(study: Study) -> None:
+def report(study: Study, store: Url = None) -> None:
     """Write STUDY/report.html from the stored runs."""
-    opened = Store.open(study)
+    opened = open_study(study, store)
     print(forms(opened.contract).write(Analysis.of(opened)))
 
 
 @app.command()
-def status(study: Study, as_json: Json = False) -> None:
+def status(study: Study, store: Url = None, as_json: Json = False) -> None:
     """Show how far a study is."""
-    analysis = Analysis.of(Store.open(study))
+    analysis = Analysis.of(open_study(study, store))
     if as_json:
         print_json(forms(analysis.store.contract).summary(analysis))
     else:
@@ -159,7 +185,14 @@ def list_(
         console().print(table)
 
 
+app.command("worker")(worker)
 app.command("bench")(bench)
 app.command("conformance")(conformance)
 app.command("verify")(verify)
 app.command("spectrum")(spectrum)
+app.command("merge")(merge)
+app.command("targets")(targets)
+app.command("race")(race)
+app.command("landscape")(landscape)
+app.command("export")(export)
+app.command("doctor")(doctor)

@@ -8,6 +8,7 @@ from thalweg.lab.contract import MOST_TUNING_SEEDS, RULESETS, Contract, Ruleset,
 from thalweg.lab.errors import UserError, check_name, check_range
 from thalweg.lab.space import entry
 from thalweg.lab.suites import resolve
+from thalweg.lab.targets.frozen import with_targets
 from thalweg.lab.tasks.files import check_preset
 
 
@@ -22,6 +23,7 @@ class Request:
     store: Path | None = None
     ruleset: str | None = None
     preset: str | None = None
+    targets: Path | None = None
 
     def contract(self) -> Contract:
         """Draw up the contract.
@@ -35,17 +37,28 @@ class Request:
             raise UserError(f"--trials is {self.trials}; the hands-off ruleset tunes nothing: leave the option out.")
         trials = check_range("--trials", suite.trials if self.trials is None else self.trials, 1, 4096)
         seeds = check_range("--seeds", suite.seeds if self.seeds is None else self.seeds, 1, MOST_TUNING_SEEDS)
-        entries = [entry(name) for name in _split(self.optimizers)] if self.optimizers is not None else None
+        entries = [entry(name) for name in split(self.optimizers)] if self.optimizers is not None else None
         entered = entries or [entry(name) for name in suite.optimizers]
         size = check_preset(self.preset)
-        return draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, size, suite.aside)
+        contract = draw_up(suite.name, list(suite.tasks), entered, trials, seeds, suite.ruleset, size, suite.aside)
+        return with_targets(contract, self.targets)
 
     def folder(self, contract: Contract) -> Path:
         """Return the study's folder: the one asked for, or one named after the contract's hash."""
-        return self.store or Path("studies") / f"{contract.suite}-{contract.hash[:8]}"
+        return self.store or study_folder(contract)
 
 
-def _split(names: str) -> list[str]:
+def study_folder(contract: Contract) -> Path:
+    """Return the folder of a study that was given none: named after the contract's hash."""
+    return Path("studies") / f"{contract.suite}-{contract.hash[:8]}"
+
+
+def split(names: str) -> list[str]:
+    """Return the names of ``--optimizers``.
+
+    Raises:
+        UserError: one is empty, or given twice.
+    """
     split = [name.strip() for name in names.split(",")]
     if "" in split:
         raise UserError(f"--optimizers {names!r} has an empty name; write names separated by commas: adamw,nesterov.")

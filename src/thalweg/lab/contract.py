@@ -17,6 +17,9 @@ MOST_TUNING_SEEDS = 1000
 MULTIPLES = tuple(10 ** (half / 2) for half in range(-4, 5))
 """Of the best learning rate, in a sweep: four decades in half decades."""
 
+TIMEOUTS: dict[Preset | None, float] = {None: 3600.0, "tiny": 3600.0, "paper": 7 * 24 * 3600.0}
+"""Seconds that no run of a preset should take: an hour on a core, a week on an accelerator."""
+
 Ruleset = Literal["tuned", "hands-off", "robustness"]
 """What every optimizer is granted on every task.
 
@@ -85,7 +88,7 @@ class Contract(Frozen):
     diverged_above: float = 100.0
     """A training loss above this multiple of the untrained network's validation loss ends a run as diverged."""
     timeout_seconds: float = 3600.0
-    """CPU seconds after which a run ends as timed out."""
+    """Seconds of training after which a run ends as timed out."""
 
     @cached_property
     def hash(self) -> str:
@@ -169,6 +172,7 @@ def draw_up(
         final_seeds=[FIRST_FINAL_SEED + number for number in range(seeds)],
         multiples=MULTIPLES if ruleset == "robustness" else (),
         aside=aside,
+        timeout_seconds=TIMEOUTS[preset],
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from thalweg.lab.complete import one_of
 from thalweg.lab.device import use_device
 from thalweg.lab.errors import UserError
 from thalweg.lab.tasks.files import PRESETS, VARIABLE, use_data_folder
@@ -24,7 +25,12 @@ Data = Annotated[
     ),
 ]
 Size = Annotated[
-    str | None, typer.Option("--preset", help=f"Size of tasks on files: {' or '.join(PRESETS)}; tiny if not given.")
+    str | None,
+    typer.Option(
+        "--preset",
+        help=f"Size of tasks on files: {' or '.join(PRESETS)}; tiny if not given.",
+        autocompletion=one_of(PRESETS),
+    ),
 ]
 
 Device = Annotated[

@@ -8,7 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from statistics import median
 from typing import Any, NamedTuple, cast
@@ -26,11 +26,10 @@ from thalweg.lab.environment import environment
 from thalweg.lab.records import CurvePoint, Result, RunConfig, State
 from thalweg.lab.sharpness import Sharpness
 from thalweg.lab.store import RunFolder
+from thalweg.lab.study import UNTIMED_STEPS
 from thalweg.lab.tasks import Batch, Task, load_task
 from thalweg.registry import STEERING
 
-UNTIMED_STEPS, TIMED_STEPS = 5, 30
-"""Of a timing run: what caches and buffers take to settle, and what the median is of."""
 SHARPNESS_EVERY = 3
 """Points of the curve between two at which a sharpness run measures it."""
 
@@ -105,13 +104,21 @@ class Trainer:
 
     def evaluate(self, batch: Batch) -> Measured:
         """Return loss and metrics on a held-out batch, of the averaged weights if the optimizer keeps an average."""
-        plain = self.optimizer.base if isinstance(self.optimizer, Steered) else self.optimizer
-        if any(group.get("average") for group in plain.param_groups):
+        if any(group.get("average") for group in self.plain.param_groups):
             update_bn(
-                [self.on(self.task.probe)], self.model, cast(Optimizer, plain)
+                [self.on(self.task.probe)], self.model, cast(Optimizer, self.plain)
             )  # statistics of the weights that are evaluated
-        with plain.evaluation() if isinstance(plain, Optimizer) else nullcontext():
+        with self.evaluated():
             return evaluate(self.task, self.model, batch)
+
+    @property
+    def plain(self) -> torch.optim.Optimizer:
+        """The optimizer itself, without what steers it."""
+        return self.optimizer.base if isinstance(self.optimizer, Steered) else self.optimizer
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """Within it, the parameters are those that are judged: the averages, if the optimizer keeps any."""
+        return self.plain.evaluation() if isinstance(self.plain, Optimizer) else nullcontext()
 
     @property
     def used(self) -> Fraction | float:
@@ -212,15 +219,19 @@ def train(
 
 
 def time_steps(config: RunConfig, task: Task) -> Result:
-    """Time a step: the median of some, after some that do not count; nothing is learned worth a curve."""
+    """Time a step: the median of the last of some, on the wall's clock."""
     trainer, times = Trainer(config, task), list[float]()
-    first = trainer.point()
-    for _ in range(UNTIMED_STEPS + TIMED_STEPS):
+    for _ in range(config.budget):
         started = time.perf_counter()
         trainer.step()
         times.append(time.perf_counter() - started)
-    milliseconds = round(1e3 * median(times[UNTIMED_STEPS:]), 4)
-    return trainer.result("ok", first, trainer.point()).model_copy(update={"milliseconds": milliseconds})
+    return Result(
+        state="ok",
+        steps=trainer.steps,
+        charged=number(trainer.charged),
+        seconds=round(trainer.seconds, 6),
+        milliseconds=round(1e3 * median(times[UNTIMED_STEPS:]), 4),
+    )
 
 
 def execute(config: RunConfig, folder: RunFolder, stop: Callable[[], bool]) -> Result | None:

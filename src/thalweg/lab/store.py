@@ -13,9 +13,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from thalweg.lab.contract import Contract, require_same
+from thalweg.lab.contract import Contract
 from thalweg.lab.environment import Environment
 from thalweg.lab.errors import UserError
+from thalweg.lab.growth import require_extension
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 
 REDO = "remove the run's folder to have it done again"
@@ -47,15 +48,14 @@ class Store:
 
     @classmethod
     def create(cls, folder: Path, contract: Contract) -> "Store":
-        """Open the study of a contract, or begin it.
+        """Open the study of a contract, or one that the contract extends, or begin it.
 
         Raises:
             UserError: the folder holds another study, holds something else, or cannot be written.
         """
         if (folder / "contract.json").exists():
-            store = cls.open(folder)
-            require_same(store.contract, contract, str(folder))
-            return store
+            require_extension(cls.open(folder).contract, contract, str(folder))
+            return cls(folder, contract)
         try:
             if folder.exists() and any(folder.iterdir()):
                 raise UserError(f"--store {folder} is not empty and holds no study; give a new or an empty folder.")
@@ -64,6 +64,17 @@ class Store:
         except OSError as error:
             raise UserError(f"--store {folder} cannot be written: {error.strerror}.") from error
         return cls(folder, contract)
+
+    def extend(self) -> None:
+        """Write the contract in the place of the stored one, which it extends; for the one process that runs the study.
+
+        Raises:
+            UserError: it does not extend what is stored there by now.
+        """
+        stored = Store.open(self.folder).contract
+        require_extension(stored, self.contract, str(self.folder))
+        if stored != self.contract:
+            write_atomically(self.folder / "contract.json", self.contract)
 
     def run(self, config: RunConfig) -> "RunFolder":
         """Return the folder of a run, which need not exist yet."""

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from thalweg.lab.contract import Aside, Contract, EntryTerms, TaskTerms
 from thalweg.lab.records import Phase, Result, RunConfig
 
+UNTIMED_STEPS, TIMED_STEPS = 5, 30
+"""Of a timing run: what caches and buffers take to settle, and what the median is of."""
+
 
 def tuning_runs(contract: Contract, task: TaskTerms, terms: EntryTerms) -> list[RunConfig]:
     """Return a cell's tuning runs: every trial on every tuning seed."""
@@ -38,7 +41,12 @@ def aside_runs(contract: Contract, task: TaskTerms, terms: EntryTerms, trial: in
     if phase not in contract.aside:
         return []
     point = contract.tuned_as(terms).points[trial]
-    return [_config(contract, task, terms, phase, trial, contract.final_seeds[0], point)]
+    config = _config(contract, task, terms, phase, trial, contract.final_seeds[0], point)
+    return [
+        config.model_copy(
+            update={"budget": UNTIMED_STEPS + TIMED_STEPS, "counted": "steps"} if phase == "timing" else {}
+        )
+    ]
 
 
 def _config(
@@ -123,6 +131,17 @@ def ready_after(contract: Contract, ended: RunConfig, results: Mapping[str, Resu
     task, tuned = contract.task(ended.task), contract.optimizer(ended.optimizer)
     waiting = [terms for terms in contract.optimizers if contract.tuned_as(terms) is tuned]
     return [config for terms in waiting for config in ready_in(contract, task, terms, results)]
+
+
+def counted(contract: Contract, results: Mapping[str, Result]) -> dict[str, Result]:
+    """Return the results that the contract is about: an extended study may hold final runs of a point that lost since."""
+    found: list[RunConfig] = []
+    for task, terms in cells(contract):
+        found += tuning_runs(contract, task, terms)
+        if (trial := winner(contract, task, terms, results)) is not None:
+            found += last_runs(contract, task, terms, trial)
+            found += [run for phase in contract.aside for run in aside_runs(contract, task, terms, trial, phase)]
+    return {config.path: results[config.path] for config in found if config.path in results}
 
 
 def ready(contract: Contract, results: Mapping[str, Result]) -> list[RunConfig]:

@@ -2,8 +2,8 @@
 
 from thalweg.lab.contract import Aside, Ruleset
 from thalweg.lab.errors import UserError, check_name
-from thalweg.lab.space import DEFAULT_OPTIMIZERS, Frozen
-from thalweg.lab.tasks import TASKS
+from thalweg.lab.space import DEFAULT_OPTIMIZERS, ENTRIES, Frozen
+from thalweg.lab.tasks import EMBEDDED, TASKS
 
 OPTIMIZERS: dict[Ruleset, tuple[str, ...]] = {
     "tuned": DEFAULT_OPTIMIZERS,
@@ -14,6 +14,9 @@ OPTIMIZERS: dict[Ruleset, tuple[str, ...]] = {
 
 SMALL_TASKS = ("digits-mlp", "digits-mlp-mse", "digits-cnn", "digits-autoencoder", "mnist1d-cnn", "docs-gpt")
 
+OTHER_BATCH_SIZES = ("digits-mlp@128", "digits-cnn@8", "mnist1d-cnn@200", "docs-gpt@64")
+QUICK = (*DEFAULT_OPTIMIZERS, "nadam", "adamw_schedule_free", "muon", "saveus", "dope", "dcao")
+
 
 class Suite(Frozen):
     """A named comparison."""
@@ -22,6 +25,8 @@ class Suite(Frozen):
     summary: str
     ruleset: Ruleset = "tuned"
     tasks: tuple[str, ...]
+    entered: tuple[str, ...] = ()
+    """Who takes part when nobody is named; those of the ruleset if this is empty."""
     trials: int = 8
     """Of no use hands off."""
     seeds: int = 10
@@ -31,7 +36,7 @@ class Suite(Frozen):
     @property
     def optimizers(self) -> tuple[str, ...]:
         """Who takes part when nobody is named."""
-        return OPTIMIZERS[self.ruleset]
+        return self.entered or OPTIMIZERS[self.ruleset]
 
 
 SUITES = {
@@ -41,6 +46,20 @@ SUITES = {
             name="smoke",
             summary="the embedded digits and text tasks, under 4 minutes on 2 cores",
             tasks=("digits-mlp", "digits-cnn", "digits-autoencoder", "docs-gpt"),
+        ),
+        Suite(
+            name="quick",
+            summary="every task that needs no files, momentum factors tuned too, under 20 minutes on 2 cores",
+            tasks=tuple(EMBEDDED),
+            entered=QUICK,
+            trials=12,
+        ),
+        Suite(
+            name="standard",
+            summary="the same and other batch sizes, every optimizer, ε tuned too, under 4 hours on 2 cores",
+            tasks=(*EMBEDDED, *OTHER_BATCH_SIZES),
+            entered=tuple(ENTRIES),
+            trials=26,
         ),
         Suite(
             name="hands-off",

@@ -2,13 +2,13 @@
 
 from functools import cache
 from importlib import import_module
-from typing import Any
+from pathlib import Path
 
 from thalweg.lab.errors import UserError, check_name
 from thalweg.lab.tasks.files import Preset, data_folder
-from thalweg.lab.tasks.task import Batch, Metric, Task
+from thalweg.lab.tasks.task import Batch, FromFiles, Metric, Task
 
-__all__ = ["EMBEDDED", "FROM_FILES", "TASKS", "Batch", "Metric", "Task", "load_task"]
+__all__ = ["EMBEDDED", "FROM_FILES", "TASKS", "Batch", "Metric", "Task", "from_files", "load_task"]
 
 EMBEDDED = {
     "digits-mlp": "digits:mlp_task",
@@ -22,13 +22,22 @@ EMBEDDED = {
 nobody else anything."""
 
 FROM_FILES = {
-    "cifar10": "cifar10:resnet_task",
-    "ptb": "ptb:lstm_task",
-    "ptb-gpt": "ptb:gpt_task",
+    "cifar10": "cifar10",
+    "ptb": "ptb",
+    "ptb-gpt": "ptb",
+    "sst2": "glue",
+    "cola": "glue",
+    "mrpc": "glue",
+    "stsb": "glue",
+    "qqp": "glue",
+    "mnli": "glue",
+    "qnli": "glue",
+    "rte": "glue",
+    "wnli": "glue",
 }
-"""The same for tasks on the user's files, made by (preset, data folder)."""
+"""Tasks on the user's files, each to the module in this folder whose table ``TASKS`` has it."""
 
-TASKS = EMBEDDED | FROM_FILES
+TASKS = [*EMBEDDED, *FROM_FILES]
 
 
 def load_task(name: str, preset: Preset | None = None) -> Task:
@@ -46,11 +55,21 @@ def load_task(name: str, preset: Preset | None = None) -> Task:
             raise UserError(f"task {name!r} has the batch size {size!r}; it must be a whole number above 0.")
         return load_task(plain, preset).at_batch_size(int(size))
     if name in FROM_FILES:
-        return _built(FROM_FILES[name], preset or "tiny", data_folder())
-    return _built(EMBEDDED[name])
+        return _from_files(name, preset or "tiny", data_folder())
+    return _embedded(name)
+
+
+def from_files(name: str) -> FromFiles:
+    """Return how a task on files is made; none of them is read."""
+    return import_module(f"{__name__}.{FROM_FILES[name]}").TASKS[name]
 
 
 @cache
-def _built(maker: str, *arguments: Any) -> Task:
-    module, function = maker.split(":")
-    return getattr(import_module(f"{__name__}.{module}"), function)(*arguments)
+def _from_files(name: str, preset: Preset, data: Path | None) -> Task:
+    return from_files(name).make(preset, data)
+
+
+@cache
+def _embedded(name: str) -> Task:
+    module, function = EMBEDDED[name].split(":")
+    return getattr(import_module(f"{__name__}.{module}"), function)()

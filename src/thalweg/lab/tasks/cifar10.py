@@ -13,7 +13,7 @@ from thalweg.lab.errors import UserError
 from thalweg.lab.models import resnet18
 from thalweg.lab.tasks.files import Layout, Preset
 from thalweg.lab.tasks.pickled import read_pickle
-from thalweg.lab.tasks.task import Batch, Metric, Task, accuracy, epochs, hash_tensors
+from thalweg.lab.tasks.task import Batch, FromFiles, Metric, Task, accuracy, epochs, hash_tensors
 
 LAYOUT = Layout(
     what="CIFAR-10, python version",
@@ -127,3 +127,6 @@ def cropped(images: Tensor, corners: Tensor, flips: Tensor) -> Tensor:
     columns = torch.where(flips[:, None], columns.flip(1), columns)
     image, channel = torch.arange(count)[:, None, None, None], torch.arange(channels)[:, None, None]
     return F.pad(images, [PADDING] * 4)[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+TASKS = {"cifar10": FromFiles("classify CIFAR-10, ResNet-18", "accuracy (%), max", (LAYOUT,), resnet_task)}

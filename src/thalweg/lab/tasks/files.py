@@ -1,15 +1,22 @@
 """Tasks on files that the user has: where they lie, and what is said when they do not. Nothing is ever downloaded."""
 
+import codecs
+import gzip
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from thalweg.lab.errors import UserError, check_name
+from thalweg.lab.untyped import untyped
 
 VARIABLE = "THALWEG_DATA"
 """Environment variable with the data folder: set by ``--data`` and inherited by worker processes, so that no run's
 configuration holds a path of one machine. The data's hash is what a contract holds."""
+
+LARGEST = 1 << 30
+"""Bytes of a file, unpacked, that are read: a packed file of nothing but zeros would fill any memory."""
 
 Preset = Literal["tiny", "paper"]
 """Size of a task on files: ``tiny`` for two cores, ``paper`` for the size of its source."""
@@ -51,6 +58,11 @@ class Layout:
     files: str
     """All of them, as an error lists them."""
     required: tuple[str, ...]
+    """What none may lack, without their endings."""
+    endings: tuple[str, ...] = ("",)
+    """Of each file one of these; the first that is there is read."""
+    elsewhere: tuple[str, ...] = ()
+    """Other folders that are looked into."""
 
     def find(self, data: Path | None) -> Path:
         """Return the folder that holds the files.
@@ -61,10 +73,70 @@ class Layout:
         expected = f"DIR/{self.folder}/{self.files} ({self.what})"
         if data is None:
             raise UserError(f"--data is not given: expected {expected}; give --data DIR or set {VARIABLE}.")
-        for folder in (data / self.folder, data):
-            missing = [name for name in self.required if not (folder / name).is_file()]
+        lacking: list[str] = []
+        for folder in (*(data / name for name in (self.folder, *self.elsewhere)), data):
+            missing = [name for name in self.required if self.file(folder, name) is None]
             if not missing:
                 return folder
-            if len(missing) < len(self.required):
-                raise UserError(f"--data {data}: {folder} has no {', no '.join(missing)}; expected {expected}.")
-        raise UserError(f"--data {data} does not hold these files: expected {expected}.")
+            if len(missing) < len(self.required) and not lacking:
+                lacking = [f"{folder} has no {', no '.join(missing)}"]
+        raise UserError(
+            f"--data {data}: {lacking[0] if lacking else 'these files are not there'}; expected {expected}."
+        )
+
+    def file(self, folder: Path, name: str) -> Path | None:
+        """Return a required file of a folder with the ending that it has; None if there is none."""
+        paths = (folder / f"{name}{ending}" for ending in self.endings)
+        return next((path for path in paths if path.is_file()), None)
+
+    def paths(self, data: Path | None) -> list[Path]:
+        """Return all required files.
+
+        Raises:
+            UserError: one is missing.
+        """
+        folder = self.find(data)
+        return [path for name in self.required if (path := self.file(folder, name))]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; one that ends in ``.gz`` is unpacked.
+
+    Raises:
+        UserError: it cannot be read, is damaged, or holds more than `LARGEST`.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path} is no whole gzip file: {error}; get the file again.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(content) > LARGEST:
+        raise UserError(f"{path} holds more than {LARGEST >> 20} MiB, which no file of this data set does.")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text, without its byte order mark.
+
+    Raises:
+        UserError: as `read_bytes`; or it is no UTF-8.
+    """
+    content = read_bytes(path)
+    try:
+        return content.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}.") from error
+
+
+def needed(module: str) -> Any:
+    """Import a library that some tasks on files need.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return untyped(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f'{error.name} is not installed; this task needs it: pip install "thalweg[tasks]"') from error

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from thalweg.lab.errors import UserError
 from thalweg.lab.models import GPT, WordLSTM
-from thalweg.lab.tasks.files import Layout, Preset
-from thalweg.lab.tasks.task import Metric, Task, hash_tensors
+from thalweg.lab.tasks.files import Layout, Preset, read_text
+from thalweg.lab.tasks.task import FromFiles, Metric, Task, hash_tensors
 from thalweg.lab.tasks.text import cross_entropies, cross_entropy, encode, numbered, random_windows, spread_windows
 
 LAYOUT = Layout(
@@ -120,17 +120,7 @@ def read(data: Path | None) -> list[str]:
     Raises:
         UserError: a file is missing or no text.
     """
-    folder = LAYOUT.find(data)
-    return [_text(folder / name) for name in LAYOUT.required]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}.") from error
+    return [read_text(path) for path in LAYOUT.paths(data)]
 
 
 def _encoded(file: str, symbols: Sequence[str], numbers: dict[str, int], context: int) -> Tensor:
@@ -143,3 +133,9 @@ def _encoded(file: str, symbols: Sequence[str], numbers: dict[str, int], context
             " files of one split."
         )
     return encode(symbols, numbers)
+
+
+TASKS = {
+    "ptb": FromFiles("next word of Penn Treebank, LSTM", "cross-entropy (nats/word), min", (LAYOUT,), lstm_task),
+    "ptb-gpt": FromFiles("next character of Penn Treebank, GPT", "cross-entropy (nats/char), min", (LAYOUT,), gpt_task),
+}

@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.lab.errors import UserError
-from thalweg.lab.tasks.files import Preset
+from thalweg.lab.tasks.files import Layout, Preset
 
 Batch = tuple[Tensor, Tensor]
 """Inputs and targets of one evaluation of the loss."""
@@ -36,6 +37,11 @@ class Metric:
     """(outputs, targets) of some examples to what is known of each, (N, …): parts of a split are measured one by one."""
     sum_up: Callable[[Tensor], Tensor] = torch.mean
     """That of all examples of a split, (N, …), to a 0-D tensor; their mean, unless the metric is no mean."""
+
+    @property
+    def said(self) -> str:
+        """Name, unit and direction in one line."""
+        return f"{self.name} ({self.unit}), {self.better}"
 
     def worse(self) -> float:
         """Return the worst possible value: what a failed run counts as."""
@@ -99,9 +105,26 @@ class Task:
         return task
 
 
+@dataclass(frozen=True)
+class FromFiles:
+    """How a task on the user's files is made, and what can be said of it before they are read."""
+
+    what: str
+    judged: str
+    layouts: tuple[Layout, ...]
+    """All files it needs."""
+    make: Callable[[Preset, Path | None], Task]
+    """(preset, data folder) to the task."""
+
+
 def stream(seed: int, purpose: str) -> int:
     """Derive an independent 63-bit seed for one purpose of a run."""
     return int.from_bytes(hashlib.sha256(f"{purpose}/{seed}".encode()).digest()[:8]) >> 1
+
+
+def shuffled(count: int) -> list[int]:
+    """Return the numbers below a count in an order that is always the same: what splits a data set."""
+    return cast(list[int], torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist())
 
 
 def hash_tensors(*tensors: Tensor) -> str:
@@ -111,6 +134,12 @@ def hash_tensors(*tensors: Tensor) -> str:
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def joined_hash(*hashes: str) -> str:
+    """Hash some hashes together; one alone, the others empty, stays as it is."""
+    given = [one for one in hashes if one]
+    return given[0] if len(given) == 1 else hashlib.sha256(" ".join(given).encode()).hexdigest()[:16]
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -11,10 +11,12 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from thalweg.lab.complete import one_of
 from thalweg.lab.environment import environment
 from thalweg.lab.errors import check_name, check_range
-from thalweg.lab.options import Json, Quiet, check_output, console, number, print_json
+from thalweg.lab.options import Data, Json, Quiet, check_output, console, number, print_json
 from thalweg.lab.plain import plain
+from thalweg.lab.verify import record
 from thalweg.lab.verify.references import GROUPS, Group
 from thalweg.lab.verify.run import Outcome, outcomes
 from thalweg.lab.verify.show import as_csv, as_data, line, table
@@ -24,7 +26,11 @@ Observer = Callable[[Outcome], None]
 
 
 def command(
-    only: Annotated[str | None, typer.Option(help=f"One group: {', '.join(GROUPS)}; all if not given.")] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help=f"One group: {', '.join(GROUPS)}; all if not given.", autocompletion=one_of(GROUPS)),
+    ] = None,
+    data: Data = None,
     jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
     output: Annotated[
         Path | None,
@@ -33,13 +39,19 @@ def command(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure known references again: ours, reference, tolerance, pass. Exit 1 if one fails."""
+    """Measure known references again: ours, reference, tolerance, pass. Exit 1 if one fails.
+
+    What all groups came to is kept in a file that reports are stamped with.
+    """
     chosen = GROUPS if only is None else {only: GROUPS[check_name("--only", only, GROUPS)]}
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     if output is not None:
         check_output("--output", output, ".json", ".csv")
     shown = console(as_json, quiet)
     done: dict[str, list[Outcome]] = {}
+    for name, group in chosen.items():
+        count = len(group.references)
+        shown.print(f"{name}: {count} reference{'s' * (count > 1)}, about {max(1, group.seconds(processes)):.0f} s")
     try:
         for name, group in chosen.items():
             _measure(shown, group, processes, done.setdefault(name, []), as_json or quiet)
@@ -49,11 +61,24 @@ def command(
         raise typer.Exit(130) from None
     finally:
         _conclude(done, output, as_json)
-    failed = [outcome for group in done.values() for outcome in group if not outcome.passed]
+    found = [outcome for group in done.values() for outcome in group]
+    failed = [outcome for outcome in found if outcome.failed]
     for outcome in failed:
         print(f"{line(outcome)}\n{outcome.error}".rstrip(), file=sys.stderr)
+    for outcome in found:
+        if outcome.missing:
+            print(f"{outcome.reference.name} was not measured: {outcome.missing}", file=sys.stderr)
+    if only is None:
+        _keep(found)
     if failed:
         raise typer.Exit(1)
+
+
+def _keep(found: list[Outcome]) -> None:
+    try:
+        record.save(found)
+    except OSError as error:
+        print(f"The outcome was not recorded: {record.path()} cannot be written: {error.strerror}.", file=sys.stderr)
 
 
 def _measure(shown: Console, group: Group, jobs: int, into: list[Outcome], silent: bool) -> None:

@@ -5,11 +5,16 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Literal
 
 import torch
 
+from thalweg.lab.errors import UserError
 from thalweg.lab.untyped import untyped
 from thalweg.lab.verify.references import Measurement, Reference
+
+Verdict = Literal["pass", "fail", "error", "no files"]
+"""What came of a reference; one whose files are not there is no pass and no failure."""
 
 
 @dataclass(frozen=True)
@@ -17,20 +22,29 @@ class Outcome:
     """What came of a reference.
 
     Attributes:
-        ours: None if measuring it raised an error.
+        ours: None if measuring it raised an error, or needs files that are not there.
         seconds: wall time.
         error: the traceback.
+        missing: the files that it needs.
     """
 
     reference: Reference
     ours: Measurement | None
     seconds: float
     error: str = ""
+    missing: str = ""
 
     @property
-    def passed(self) -> bool:
+    def verdict(self) -> Verdict:
         """Whether ours lies within the tolerance of the reference; NaN does not."""
-        return self.ours is not None and abs(self.ours.value - self.reference.value) <= self.reference.tolerance
+        if self.ours is None:
+            return "no files" if self.missing else "error"
+        return "pass" if abs(self.ours.value - self.reference.value) <= self.reference.tolerance else "fail"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was measured, or should have been, and did not pass."""
+        return self.verdict in ("fail", "error")
 
 
 def outcomes(references: Sequence[Reference], jobs: int) -> Iterator[Outcome]:
@@ -45,12 +59,14 @@ def measured(reference: Reference) -> Outcome:
     """Measure one reference; an error is its outcome, not the end of the others."""
     threads, started = torch.get_num_threads(), time.perf_counter()
     torch.set_num_threads(1)
-    ours, error = None, ""
+    ours, error, missing = None, "", ""
     try:
         module, function = reference.measure.split(":")
         ours = getattr(import_module(f"{__package__}.{module}"), function)(**reference.setting)
+    except UserError as absent:
+        missing = str(absent)
     except Exception:
         error = traceback.format_exc()
     finally:
         torch.set_num_threads(threads)
-    return Outcome(reference, ours, round(time.perf_counter() - started, 2), error)
+    return Outcome(reference, ours, round(time.perf_counter() - started, 2), error, missing)

@@ -10,10 +10,17 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from thalweg.lab.verify.references import Group
-from thalweg.lab.verify.run import Outcome
+from thalweg.lab.verify.references import Group, Reference
+from thalweg.lab.verify.run import Outcome, Verdict
 
-COLUMNS = ("name", "ours", "low", "high", "reference", "tolerance", "passed", "seconds", "error")
+COLUMNS = ("name", "ours", "low", "high", "reference", "tolerance", "verdict", "seconds", "error", "missing")
+MARKS: dict[Verdict, tuple[str, str]] = {
+    "pass": ("✓ pass", "green"),
+    "fail": ("✗ FAIL", "bold red"),
+    "error": ("✗ ERROR", "bold red"),
+    "no files": ("– no files", "yellow"),
+}
+"""How a verdict is shown, and in which style."""
 
 
 def table(group: Group, done: Mapping[str, Outcome]) -> RenderableType:
@@ -28,7 +35,7 @@ def table(group: Group, done: Mapping[str, Outcome]) -> RenderableType:
         verdict = Text() if outcome is None else _verdict(outcome)
         seconds = f"{outcome.seconds:.1f}" if outcome else ""
         shown.add_row(
-            reference.name, ours, spread, f"{reference.value:.3f}", f"± {reference.tolerance:g}", verdict, seconds,
+            reference.name, ours, spread, number(reference, reference.value), f"± {reference.tolerance:g}", verdict, seconds,
             style="" if outcome else "dim",
         )  # fmt: skip
     return Stack(shown, Text(f"References: {group.source}.", style="dim"))
@@ -38,19 +45,26 @@ def line(outcome: Outcome) -> str:
     """One outcome, where nothing can be drawn over."""
     ours, spread = _ours(outcome)
     reference = outcome.reference
-    verdict = _verdict(outcome).plain
-    return f"{reference.name}: {ours} {spread}, reference {reference.value:.3f} ± {reference.tolerance:g}: {verdict}"
+    known = f"reference {number(reference, reference.value)} ± {reference.tolerance:g}"
+    return f"{reference.name}: {ours} {spread}, {known}: {_verdict(outcome).plain}"
+
+
+def number(reference: Reference, value: float) -> str:
+    """A value in as many digits as its reference is shown in."""
+    return f"{value:.{reference.places}f}"
 
 
 def _ours(outcome: Outcome) -> tuple[str, str]:
-    found = outcome.ours
-    return ("–", "") if found is None else (f"{found.value:.3f}", f"[{found.low:.3f}, {found.high:.3f}]")
+    found, reference = outcome.ours, outcome.reference
+    if found is None:
+        return "–", ""
+    low, high = (number(reference, end) for end in (found.low, found.high))
+    return number(reference, found.value), "" if low == high else f"[{low}, {high}]"
 
 
 def _verdict(outcome: Outcome) -> Text:
-    if outcome.passed:
-        return Text("✓ pass", style="green")
-    return Text("✗ FAIL" if outcome.ours else "✗ ERROR", style="bold red")
+    words, style = MARKS[outcome.verdict]
+    return Text(words, style=style)
 
 
 def row(outcome: Outcome) -> dict[str, Any]:
@@ -62,9 +76,10 @@ def row(outcome: Outcome) -> dict[str, Any]:
         *ours,
         reference.value,
         reference.tolerance,
-        outcome.passed,
+        outcome.verdict,
         outcome.seconds,
         outcome.error,
+        outcome.missing,
     )
     return dict(zip(COLUMNS, values, strict=True))
 
@@ -84,6 +99,6 @@ def as_data(group: Group, outcomes: Sequence[Outcome], traces: bool = False) -> 
     return {
         "what": group.what,
         "source": group.source,
-        "passed": len(lines) == len(group.references) and all(o.passed for o in outcomes),
+        "passed": len(lines) == len(group.references) and all(outcome.verdict == "pass" for outcome in outcomes),
         "references": lines,
     }

@@ -20,13 +20,30 @@ EVERY = 25
 
 
 def ratio(optimizer: str, options: dict[str, Any], steps: int, activation: str) -> Measurement:
-    """Train on 500 digits and measure λ₁(P^-½HP^-½) ÷ threshold every 25 steps.
+    """Train on 500 digits: λ₁(P^-½HP^-½) ÷ threshold, median of the second half and its 10–90 % range."""
+    trace = trained(ROWS, WIDTHS, optimizer, options, steps, activation)
+    ratios = np.divide(trace["sharpness"], trace["threshold"])
+    low, middle, high = np.quantile(ratios[len(ratios) // 2 :], [0.1, 0.5, 0.9]).tolist()
+    return Measurement(middle, low, high, trace)
+
+
+def sharpness(lr: float, steps: int) -> Measurement:
+    """Train a wider network on 1,000 digits by gradient descent: λ₁(H), median of the second half, its lowest and highest."""
+    trace = trained(1000, [64, 200, 200, 10], "sgd", {"lr": lr}, steps, "Tanh")
+    second_half = trace["sharpness"][len(trace["sharpness"]) // 2 :]
+    return Measurement(float(np.median(second_half)), min(second_half), max(second_half), trace)
+
+
+def trained(
+    rows: int, widths: list[int], optimizer: str, options: dict[str, Any], steps: int, activation: str
+) -> dict[str, list[float]]:
+    """Train on digits in full batch and measure sharpness and threshold every 25 steps.
 
     ``L = ½ mean ‖f(x) − onehot(y)‖²``; pixels standardized as a whole, torch's own initialization, seed 0.
     """
-    x, y = digits()
+    x, y = digits(rows)
     torch.manual_seed(0)
-    model = mlp(WIDTHS, getattr(nn, activation))
+    model = mlp(widths, getattr(nn, activation))
     rule = thalweg.create(optimizer, model.parameters(), **options)
 
     def loss_fn() -> Tensor:
@@ -44,13 +61,11 @@ def ratio(optimizer: str, options: dict[str, Any], steps: int, activation: str) 
             row = (step, found.sharpness, found.threshold, H.loss.item())
             for column, value in zip(trace.values(), row, strict=True):
                 column.append(value)
-    ratios = np.divide(trace["sharpness"], trace["threshold"])
-    low, middle, high = np.quantile(ratios[len(ratios) // 2 :], [0.1, 0.5, 0.9]).tolist()
-    return Measurement(middle, low, high, trace)
+    return trace
 
 
-def digits() -> tuple[Tensor, Tensor]:
-    """The first 500 digits, (500, 64), less their mean and over their deviation; one-hot targets (500, 10)."""
+def digits(rows: int = ROWS) -> tuple[Tensor, Tensor]:
+    """The first digits, (rows, 64), less their mean and over their deviation; one-hot targets (rows, 10)."""
     pixels, numbers = untyped("sklearn.datasets").load_digits(return_X_y=True)
-    x = torch.as_tensor(pixels[:ROWS], dtype=torch.float32)
-    return (x - x.mean()) / x.std(), F.one_hot(torch.as_tensor(numbers[:ROWS]), 10).float()
+    x = torch.as_tensor(pixels[:rows], dtype=torch.float32)
+    return (x - x.mean()) / x.std(), F.one_hot(torch.as_tensor(numbers[:rows]), 10).float()

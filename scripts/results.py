@@ -1,0 +1,78 @@
+"""Write a study's results into the documentation: each optimizer's own onto its page, all of them onto one.
+
+    python scripts/results.py STUDY
+
+A page's part is what stands between its two marks; where there is none yet, it is added at the end.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from thalweg.lab.analysis import Analysis
+from thalweg.lab.contract import EntryTerms, TaskTerms
+from thalweg.lab.reproduce import command
+from thalweg.lab.show import SIGNS, median
+from thalweg.lab.store import Store
+
+DOCS = Path(__file__).parents[1] / "docs"
+MARKS = "<!-- results: scripts/results.py -->", "<!-- end of results -->"
+REFERENCE = "adamw"
+WORDS = "▲ better than tuned AdamW, ▼ worse, = tie, ? not resolved; medians over fresh seeds, on validation."
+
+
+def page_of(terms: EntryTerms) -> str:
+    """The page of an optimizer: that of what steers it, else that of its rule."""
+    return terms.entry.steering.by if terms.entry.steering else terms.entry.rule
+
+
+def cell(analysis: Analysis, task: TaskTerms, name: str) -> str:
+    """The median, and the verdict against AdamW."""
+    found = analysis.cell(task.name, name)
+    comparison = analysis.comparison(found, REFERENCE)
+    return f"{median(found)} {SIGNS[comparison.verdict] if comparison else ''}".strip()
+
+
+def table(analysis: Analysis, names: list[str]) -> str:
+    """One row a task, one column an optimizer, and the chance to beat AdamW over all tasks."""
+    contract = analysis.store.contract
+    rows = [["task", *(f"`{name}`" for name in names)], ["---", *["---:"] * len(names)]]
+    for task in contract.tasks:
+        arrow = "↑" if task.better == "max" else "↓"
+        rows.append([f"`{task.name}`, {task.metric} {arrow}", *(cell(analysis, task, name) for name in names)])
+    chances = [analysis.improvement(name, REFERENCE) for name in names]
+    rows.append([f"P(better than {REFERENCE})", *(f"{found.middle:.2f}" if found else "–" for found in chances)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def put(page: Path, text: str, heading: str) -> None:
+    """Write a part into a page."""
+    old = page.read_text(encoding="utf-8")
+    part = f"{MARKS[0]}\n\n{text}\n\n{MARKS[1]}"
+    pattern = f"{re.escape(MARKS[0])}.*{re.escape(MARKS[1])}"
+    marked = re.search(pattern, old, re.DOTALL)
+    new = old.replace(marked[0], part) if marked else f"{old.rstrip()}\n\n## {heading}\n\n{part}\n"
+    page.write_text(new, encoding="utf-8")
+
+
+def main(folder: str) -> None:
+    """Write the results of the study in a folder."""
+    analysis = Analysis.of(Store.open(Path(folder)))
+    contract = analysis.store.contract
+    said = (
+        f"From the suite `{contract.suite}` ({contract.trials} trials, {len(contract.final_seeds)} fresh seeds, contract"
+        f" {contract.hash})"
+    )
+    for page in sorted({page_of(terms) for terms in contract.optimizers}):
+        own = [terms.name for terms in contract.optimizers if page_of(terms) == page]
+        names = own if REFERENCE in own else [*own, REFERENCE]
+        text = f"{said}: {WORDS} [All optimizers](../results.md).\n\n{table(analysis, names)}"
+        put(DOCS / "optimizers" / f"{page}.md", text, "In the lab")
+    where = "\n".join(f"- {environment.said}" for environment in analysis.store.environments())
+    whole = table(analysis, [terms.name for terms in contract.optimizers])
+    again = f"```sh\n{command(contract)}\n```"
+    put(DOCS / "results.md", f"{said}: {WORDS}\n\n{whole}\n\n{again}\n\n{where}", "All optimizers")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,148 @@
+"""``thalweg worker``, and what the other commands do with ``--store URL``."""
+
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thalweg.lab.board import Board, LocalBoard
+from thalweg.lab.comparison import study_folder
+from thalweg.lab.contract import Contract, task_terms
+from thalweg.lab.errors import UserError, check_range
+from thalweg.lab.lock import only_runner
+from thalweg.lab.options import Data, Quiet, console, number
+from thalweg.lab.plain import brief, differences
+from thalweg.lab.progress import watch
+from thalweg.lab.queue.address import FORMS, VARIABLE, Address, parse
+from thalweg.lab.queue.slurm import parse_options, submit
+from thalweg.lab.store import Store
+from thalweg.lab.tasks import load_task
+from thalweg.lab.workers import available_cores, run_from
+
+Url = Annotated[
+    str | None, typer.Option("--store", envvar=VARIABLE, metavar="URL", help=f"Storage of a shared study: {FORMS}.")
+]
+
+
+def worker(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Hash of the contract, or its beginning.")],
+    store: Url = None,
+    data: Data = None,
+    jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
+    slurm: Annotated[int | None, number("--slurm", "Submit so many workers to Slurm, and end.")] = None,
+    slurm_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of sbatch, such as partition=long; repeatable."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Work on a study that several processes or machines share, until it is complete.
+
+    Begin the study with thalweg compare … --store URL.
+    """
+    if store is None:
+        raise UserError(f"--store is not given; it must be {FORMS}, or stand in the environment variable {VARIABLE}.")
+    processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
+    if slurm is None:
+        work(study, store, processes, quiet)
+        return
+    from thalweg.lab.queue.ledger import Ledger
+
+    count, options = check_range("--slurm", slurm, 1, 1024), parse_options(slurm_option or [])
+    ledger = Ledger.find(parse(store), study)
+    submitted = submit(ledger.contract.hash, store, count, processes, options)
+    console(quiet=quiet).print(f"Submitted: {' '.join(job.job_id for job in submitted)}")
+
+
+def work(study: str, store: str, jobs: int, quiet: bool) -> None:
+    """Do runs of a shared study until it is complete.
+
+    Raises:
+        UserError: there is no such study, or this machine's tasks are not those of its contract.
+    """
+    from thalweg.lab.queue.board import SharedBoard
+    from thalweg.lab.queue.ledger import Ledger
+
+    address, shown = parse(store), console(quiet=quiet)
+    ledger = Ledger.find(address, study)
+    contract = ledger.contract
+    check_tasks(contract)
+    try:
+        with (
+            _terminated_as_interrupted(),
+            SharedBoard(ledger) as board,
+            watch(shown, contract, board.plan.results, quiet) as observer,
+        ):
+            for config, result in run_from(board, jobs):
+                observer.ended(config, result)
+    except KeyboardInterrupt:
+        print(f"Stopped. Continue with:\n  thalweg worker {contract.hash} --store '{address}'", file=sys.stderr)
+        raise typer.Exit(130) from None
+    shown.print(f"The study is complete; {board.done} of its {contract.runs} runs were done here.")
+
+
+def check_tasks(contract: Contract) -> None:
+    """Check that this machine has the tasks of a contract: the same data, network and budget.
+
+    Raises:
+        UserError: it does not; the message names the task and what differs.
+    """
+    for terms in contract.tasks:
+        here = task_terms(load_task(terms.name, terms.preset))
+        for field, there, mine in differences(terms.model_dump(mode="json"), here.model_dump(mode="json")):
+            raise UserError(
+                f"task {terms.name} is another one here: its {field} is {brief(mine)}, the study's is {brief(there)}. Give"
+                " this machine the same data and version of thalweg."
+            )
+
+
+@contextmanager
+def board_of(opened: Store, address: Address | None) -> Generator[Board]:
+    """Where ``thalweg compare`` gets its runs: the study's folder, or a storage, whose runs are in the folder at the end."""
+    if address is None:
+        yield LocalBoard(opened)
+        return
+    from thalweg.lab.queue.board import SharedBoard
+    from thalweg.lab.queue.fetch import fetch
+    from thalweg.lab.queue.ledger import Ledger
+
+    ledger = Ledger.create(address, opened.contract)
+    with _terminated_as_interrupted(), SharedBoard(ledger) as board:
+        yield board
+    fetch(ledger, opened)
+
+
+def open_study(study: Path, store: str | None) -> Store:
+    """Open a study: a folder, or one of a storage, whose finished runs are fetched first.
+
+    Raises:
+        UserError: there is none.
+    """
+    if store is None or (study / "contract.json").is_file():
+        return Store.open(study)
+    from thalweg.lab.queue.fetch import fetch
+    from thalweg.lab.queue.ledger import Ledger
+
+    ledger = Ledger.find(parse(store), str(study))
+    opened = Store.create(study_folder(ledger.contract), ledger.contract)
+    with only_runner(opened.folder):
+        fetch(ledger, opened)
+    return opened
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Generator[None]:
+    """Answer SIGTERM, by which clusters take machines back, as Ctrl-C: runs are given up, and not taken for dead."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
