@@ -83,7 +83,7 @@ function work(patience) {
     undrawn.delete(chart);
     redraw(chart);
   }
-  if (undrawn.size) timer = setTimeout(work, 0, SLICE / 5);
+  if (undrawn.size) timer = setTimeout(work, 20, SLICE / 10);
 }
 
 /* The range of an axis: what matters fills it, what lies far off leaves the frame. Logarithmic when it spans much. */
