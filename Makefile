@@ -76,6 +76,7 @@ pictures: $(VENV)/.dev-installed
 	$(BIN)/python scripts/pictures.py docs/pictures
 	$(BIN)/python scripts/monitor_picture.py docs/pictures
 	$(BIN)/python scripts/dcao_pictures.py docs/pictures
+	$(BIN)/python scripts/race_pictures.py docs/pictures
 	mkdir -p build && $(BIN)/thalweg verify --only stability -o build/stability.json
 	$(BIN)/python scripts/stability.py build/stability.json docs/pictures/edge-of-stability.svg
 

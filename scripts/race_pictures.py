@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from thalweg.lab.race.gif import INK, PAPER, draw_surface, image_of, with_swatches
-from thalweg.lab.race.page import colours
+from thalweg.lab.race.drawing import colours
+from thalweg.lab.race.gif import INK, PAPER, draw_surface, image_of, reduced
 from thalweg.lab.race.run import Race, Track, race
 from thalweg.lab.race.surfaces import SURFACES
 from thalweg.lab.space import entry
@@ -24,7 +24,6 @@ from thalweg.lab.space import entry
 ALWAYS = ("adamw", "sgd")
 ON = ("rosenbrock", "beale")
 BUDGET, TRIALS = 400, 15  # those of the command
-PALETTE = 64
 PICTURES: dict[str, tuple[str, ...]] = {
     "sgd": ("momentum", "nesterov"),
     "adagrad": ("adagrad",),
@@ -72,9 +71,7 @@ def picture(names: tuple[str, ...]) -> Any:
     races = [Race(SURFACES[one], BUDGET, TRIALS, [best(one, name) for name in names]) for one in ON]
     for axes, found in zip(figure.subplots(1, len(ON)), races, strict=True):
         draw(axes, found)
-    image = image_of(canvas)
-    palette = with_swatches(image.copy(), [INK, *colours(races[0]).values()]).quantize(PALETTE)
-    return image.quantize(palette=palette, dither=0)
+    return reduced([image_of(canvas)], list(colours(races[0]).values()))[0]
 
 
 def main(directory: Path) -> None:

@@ -2,7 +2,23 @@
 
 import sys
 
-LAB = frozenset({"jinja2", "joblib", "numpy", "plotly", "pydantic", "rich", "scipy", "sklearn", "typer"})
+LAB = frozenset(
+    {
+        "PIL",
+        "jinja2",
+        "joblib",
+        "matplotlib",
+        "mnist1d",
+        "numpy",
+        "packaging",
+        "plotly",
+        "pydantic",
+        "rich",
+        "scipy",
+        "sklearn",
+        "typer",
+    }
+)
 """Import names of what the extra ``lab`` installs."""
 
 

@@ -1,11 +1,14 @@
 """Data folders in the layout of real ones, made by hand: a few rows each."""
 
+import gzip
+import json
 import pickle
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 WORDS = ["<unk>", "N", "the", "of", "a", "market", "said", "year"]
 
@@ -93,8 +96,87 @@ def _cell(column: str, columns: list[str], labels: list[str], number: int, draw:
     return str(number)
 
 
+def squad(folder: Path) -> Path:
+    """Write SQuAD's two files, the second packed, into a data folder that has the WordPieces."""
+    own = folder / "squad"
+    own.mkdir(parents=True)
+    draw = random.Random(0)
+    paragraphs = {name: [_paragraph(draw, f"{name}{n}") for n in range(12)] for name in ("train", "dev")}
+    texts = {
+        name: json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": paragraphs[name]}]})
+        for name in paragraphs
+    }
+    (own / "train-v1.1.json").write_text(texts["train"])
+    (own / "dev-v1.1.json.gz").write_bytes(gzip.compress(texts["dev"].encode()))
+    return own
+
+
+def _paragraph(draw: random.Random, name: str) -> dict[str, Any]:
+    words = draw.choices(TEXT, k=200)
+    context = " ".join(words)
+    questions: list[dict[str, Any]] = []
+    for number in range(4):
+        first = draw.randrange(190)
+        answer = " ".join(words[first : first + 1 + number])
+        start = len(" ".join(words[:first])) + (first > 0)
+        answers = [{"text": answer, "answer_start": start}, {"text": words[0], "answer_start": 0}]
+        questions.append({"id": f"{name}-{number}", "question": " ".join(draw.choices(TEXT, k=5)), "answers": answers})
+    return {"context": context, "qas": questions}
+
+
+def images(folder: Path, train: int = 20, val: int = 6) -> Path:
+    """Write a tree of two classes in JPEG, of many sizes, some grey."""
+    own = folder / "imagenet"
+    draw = np.random.default_rng(0)
+    for split, count in {"train": train, "val": val}.items():
+        for label, name in enumerate(("n01", "n02")):
+            (own / split / name).mkdir(parents=True)
+            for number in range(count):
+                size = (int(draw.integers(40, 160)), int(draw.integers(40, 160)))
+                pixels = draw.integers(0, 128, (*size, 3)) + 100 * label
+                image = Image.fromarray(pixels.astype(np.uint8)).convert("L" if number % 5 == 0 else "RGB")
+                image.save(own / split / name / f"{number}.JPEG")
+    return own
+
+
+def idx(folder: Path, name: str = "MNIST", rows: int = 80, packed: bool = True) -> Path:
+    """Write four idx files, as torchvision lays them out, into a data folder."""
+    own = folder / name / "raw"
+    own.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for part in ("train", "t10k"):
+        write_idx(own / f"{part}-images-idx3-ubyte", draw.integers(0, 256, (rows, 28, 28)), packed)
+        write_idx(own / f"{part}-labels-idx1-ubyte", draw.permutation(rows) % 10, packed)
+    return own
+
+
+def write_idx(path: Path, numbers: Any, packed: bool = False) -> None:
+    head = bytes((0, 0, 8, numbers.ndim)) + b"".join(size.to_bytes(4) for size in numbers.shape)
+    content = head + numbers.astype(np.uint8).tobytes()
+    (path.with_name(f"{path.name}.gz") if packed else path).write_bytes(gzip.compress(content) if packed else content)
+
+
+def text(folder: Path) -> Path:
+    """Write a text, and byte pairs of single bytes with two merges, into a data folder."""
+    draw = random.Random(0)
+    own = folder / "tinyshakespeare"
+    own.mkdir(parents=True)
+    (own / "input.txt").write_text("".join(draw.choices("the \n\u00e9", k=3000)), encoding="utf-8")
+    pairs = folder / "gpt2_bpe"
+    pairs.mkdir()
+    alphabet = ["t", "h", "e", "\u0120", "\u010a", "\u00c3", "\u00a9", "th", "the"]  # GPT-2 writes space as \u0120
+    (pairs / "encoder.json").write_text(json.dumps({piece: number for number, piece in enumerate(alphabet)}))
+    (pairs / "vocab.bpe").write_text("#version: 0.2\nt h\nth e\n", encoding="utf-8")
+    return own
+
+
+def fashion(folder: Path) -> Path:
+    """Write Fashion-MNIST's files, not packed."""
+    return idx(folder, "FashionMNIST", packed=False)
+
+
 def everything(folder: Path) -> Path:
     """Write what all tasks on files want into a data folder and return it."""
-    for write in (cifar10, ptb, glue):
+    for write in (cifar10, ptb, glue, squad, images, idx, fashion, text):
         write(folder)
     return folder

@@ -4,17 +4,21 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from optuna.trial import TrialState
 from test_continue import descendants, measurements
 
+from thalweg.lab import workers
 from thalweg.lab.comparison import Request
 from thalweg.lab.contract import Contract
 from thalweg.lab.queue.ledger import Ledger
-from thalweg.lab.store import Store
+from thalweg.lab.records import RunConfig
+from thalweg.lab.store import RunFolder, Store
 from thalweg.lab.workers import run_all
 
 __all__ = ["descendants", "measurements"]
@@ -28,12 +32,37 @@ def small() -> Contract:
     return Request(["digits-mlp"], "sgd,adamw", 2, 2).contract()
 
 
+class Inline:
+    """Stands in for a worker process: does its runs in this process, which starts in no time."""
+
+    ready = True
+
+    def __init__(self, stop: Any):
+        workers._stop = stop
+        self.pool = self
+
+    def start(self) -> None: ...
+
+    def shutdown(self, cancel_futures: bool) -> None: ...
+
+    def submit(self, config: RunConfig, folder: RunFolder) -> "Future[None]":
+        future: Future[None] = Future()
+        try:
+            future.set_result(workers._work(config, folder))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 @cache
 def undisturbed() -> dict[str, Any]:
-    """What the small study measures, on one worker."""
+    """What the small study measures, without any worker process."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store.create(Path(folder), small())
-        assert len(list(run_all(store, 1))) == RUNS
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workers, "_Slot", Inline)
+            patch.setattr(workers, "_stop", None, raising=False)
+            assert len(list(run_all(store, 1))) == RUNS
         return measurements(Path(folder))
 
 

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from shared import (
     COMPARE,
     RUNS,
+    Inline,
     kill,
     measurements,
     one_result_a_run,
@@ -29,6 +30,7 @@ from shared import (
 )
 from sqlalchemy.exc import OperationalError
 
+from thalweg.lab import workers
 from thalweg.lab.contract import Contract
 from thalweg.lab.environment import environment
 from thalweg.lab.errors import UserError
@@ -305,8 +307,8 @@ def test_an_address_says_no_password(url: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("mysql://ann:s3cret@host/db", "begins with 'mysql'"),
-        ("sqlite:///s3cret.db", "begins with 'sqlite'"),
+        ("mysql://ann:s3cret@host/db", "begins with mysql:"),
+        ("sqlite:///s3cret.db", "begins with sqlite:"),
         ("postgresql://ann:s3cret@host:port/db", "cannot be read"),
         ("postgresql:s3cret", "cannot be read"),
         ("postgresql://ann:p@s3cret@host/db", "write %40"),
@@ -322,7 +324,9 @@ def test_a_url_that_cannot_be_used_is_refused_without_being_said(command: Comman
         assert "s3cret" not in done.stdout + done.stderr
 
 
-def test_a_store_that_holds_no_such_study_says_what_it_holds(command: Command, url: str, tmp_path: Path) -> None:
+def test_a_store_that_holds_no_such_study_says_what_it_holds(
+    command: Command, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "shared.log does not exist; begin" in command("worker", "abc", "--store", url).stderr
     assert list(tmp_path.iterdir()) == []
     Ledger.create(parse(url), small())
@@ -330,6 +334,9 @@ def test_a_store_that_holds_no_such_study_says_what_it_holds(command: Command, u
     (tmp_path / "other.txt").write_text("A letter.\nAnother line.\n")
     assert "is no journal of Optuna" in command("status", "a", "--store", f"journal:{tmp_path}/other.txt").stderr
     assert "--store is not given" in command("worker", "abc").stderr
+    assert "--store is not the URL of a storage" in command("worker", "abc", "--store", tmp_path).stderr
+    monkeypatch.setenv("THALWEG_STORE", url)
+    assert f"'abc' is no study of {url}" in command("worker", "abc").stderr
 
 
 def test_a_machine_with_another_task_is_refused(command: Command, url: str) -> None:
@@ -360,42 +367,30 @@ def test_a_database_that_is_away_is_waited_for(url: str, ledger: Ledger, monkeyp
     assert str(caught.value) == f"--store {url}: gone"
 
 
-@pytest.fixture
-def continued(url: str, ledger: Ledger, command: Command, tmp_path: Path) -> Path:
-    """A study whose first worker was killed, ended by `compare`."""
-    first = start("worker", ledger.contract.hash, "--store", url, "--jobs", 1, cwd=tmp_path)
-    wait_until_it_works(first, ledger)
-    kill(first)
-    done = command("compare", *COMPARE, "--store", url, "--jobs", "1")
-    assert done.returncode == 0, done.stderr
-    return next((tmp_path / "studies").iterdir())
-
-
-def test_a_killed_worker_s_study_is_ended_by_others_and_equals_the_undisturbed(
-    continued: Path, url: str, ledger: Ledger, command: Command
-) -> None:
-    one_result_a_run(ledger)
-    assert measurements(continued) == undisturbed()
-    assert f"{RUNS} of {RUNS} runs done" in command("status", small().hash, "--store", url).stdout
-    assert command("report", small().hash[:6], "--store", url).stdout.strip() == str(
-        continued.relative_to(Path.cwd()) / "report.html"
-    )
-    assert "complete; 0 of its 8 runs" in command("worker", small().hash, "--store", url).stdout
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_worker_gives_its_runs_up_and_says_how_to_go_on(
-    url: str, ledger: Ledger, tmp_path: Path, stop: int
+def test_a_stopped_worker_gives_its_runs_up_and_others_end_the_study_as_if_undisturbed(
+    url: str, ledger: Ledger, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = start("worker", ledger.contract.hash, "--store", url, "--jobs", 1, cwd=tmp_path)
     wait_until_it_works(process, ledger)
-    process.send_signal(stop)
+    process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err == f"Stopped. Continue with:\n  thalweg worker {small().hash} --store '{url}'\n"
-    running = [a for a in ledger.attempts() if a.state == TrialState.RUNNING]
-    assert running == []
+    assert not any(a.state == TrialState.RUNNING for a in ledger.attempts())
     assert all(a.released for a in ledger.attempts() if a.state == TrialState.FAIL)
+
+    monkeypatch.setattr(workers, "_Slot", Inline)
+    monkeypatch.setattr(workers, "_stop", None, raising=False)
+    done = command("compare", *COMPARE, "--store", url, "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    one_result_a_run(ledger)
+    study = next((tmp_path / "studies").iterdir())
+    assert measurements(study) == undisturbed()
+    assert f"{RUNS} of {RUNS} runs done" in command("status", small().hash, "--store", url).stdout
+    written = command("report", small().hash[:6], "--store", url).stdout.strip()
+    assert written == str(study.relative_to(tmp_path) / "report.html")
+    summary = json.loads(command("worker", small().hash, "--store", url, "--json").stdout)
+    assert summary == {"study": small().hash, "runs": RUNS, "done_here": 0}
 
 
 @pytest.mark.slow
@@ -421,17 +416,19 @@ def test_workers_killed_at_20_random_moments_lose_and_double_nothing(command: Co
             break
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit's debug jobs leave logs open
+@pytest.mark.parametrize("cluster", ["debug", pytest.param("local", marks=pytest.mark.slow)])
 def test_slurm_jobs_work_on_the_study_and_no_file_holds_the_url(
-    url: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
 ) -> None:
     finish(ledger)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THALWEG_STORE", "")
-    (job,) = submit(ledger.contract.hash, url, 1, 1, {}, cluster="local")
+    (job,) = submit(ledger.contract.hash, url, 1, 1, {}, cluster=cluster)
     assert job.result() is None
     folder = tmp_path / f"slurm-{ledger.contract.hash}"
-    assert len(list(folder.glob(f"{job.job_id}_*_result.pkl"))) == 1
-    assert not any(b"shared.log" in path.read_bytes() for path in folder.iterdir())
+    assert not any(b"shared.log" in path.read_bytes() for path in folder.glob("*"))
+    assert len(list(folder.glob("*_result.pkl"))) == (cluster == "local")
 
 
 def test_slurm_is_asked_for_only_where_it_is(command: Command, url: str, ledger: Ledger) -> None:

@@ -7,13 +7,14 @@ import resource
 import signal
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 from commands import Command, start
-from shared import COMPARE, RUNS, descendants, kill, measurements, small, undisturbed
+from shared import COMPARE, RUNS, Inline, descendants, kill, measurements, small, undisturbed
 
 from thalweg.lab import workers
 from thalweg.lab.environment import environment
@@ -25,23 +26,24 @@ from thalweg.lab.store import RunFolder, Store
 from thalweg.lab.workers import MOST_DEATHS, run_all
 
 seeing_workers = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc to see the workers by")
-real_work = workers._work
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are done in this process."""
+    monkeypatch.setattr(workers, "_Slot", Inline)
+    monkeypatch.setattr(workers, "_stop", None, raising=False)
 
 
 def dies_on_one_run(config: RunConfig, folder: RunFolder) -> None:
     """Stands in for the work of a worker."""
-    folder.begin(config, environment())
     if config.path == "digits-mlp/sgd/tuning-trial001-seed0":
-        os.kill(os.getpid(), signal.SIGKILL)
+        raise BrokenProcessPool
+    folder.begin(config, environment())
     folder.finish(Result(state="ok", value=1.0, loss=1.0))
 
 
-def on_a_full_disk(config: RunConfig, folder: RunFolder) -> None:
-    """Stands in for the work of a worker: no file of its can grow above 1.5 kB, as a curve does and a result does not."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1536, resource.RLIM_INFINITY))
-    real_work(config, folder)
-
-
+@pytest.mark.usefixtures("inline")
 def test_a_run_whose_worker_dies_each_time_has_crashed_and_the_study_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,36 +58,57 @@ def test_a_run_whose_worker_dies_each_time_has_crashed_and_the_study_goes_on(
     assert {env.threads for env in Store.open(tmp_path).environments()} == {1}
 
 
-class Killer(threading.Thread):
-    """Kills one of this process's workers so many times, at random moments."""
+@pytest.mark.usefixtures("inline")
+def test_workers_that_die_as_they_start_stop_the_study_and_spoil_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inline, "ready", False)
+    monkeypatch.setattr(workers, "_work", dies_on_one_run)
+    with pytest.raises(UserError, match="died as they started"):
+        list(run_all(Store.create(tmp_path, small()), 1))
+    assert {result.state for result in Store.open(tmp_path).finished().values()} == {"ok"}
 
-    def __init__(self, times: int, shortest: float, longest: float):
+
+def spawned() -> list[int]:
+    """Return the worker processes of this process."""
+    with suppress(FileNotFoundError):
+        return [p for p in descendants(os.getpid()) if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return []
+
+
+class Killer(threading.Thread):
+    """Kills this process's worker so many times, each at a random moment after a run has ended since the one before."""
+
+    def __init__(self, times: int, longest: float):
         super().__init__(daemon=True)
-        self.left, self.shortest, self.longest, self.random = times, shortest, longest, random.Random(0)
-        self.others = descendants(os.getpid())
-        self.over = threading.Event()
+        self.left, self.longest, self.random = times, longest, random.Random(0)
+        self.progress = threading.Event()
+        self.progress.set()
 
     def run(self) -> None:
-        while self.left and not self.over.wait(self.random.uniform(self.shortest, self.longest)):
-            if victims := descendants(os.getpid()) - self.others:
-                with suppress(ProcessLookupError):
-                    os.kill(self.random.choice(sorted(victims)), signal.SIGKILL)
-                    self.left -= 1
+        while self.left:
+            self.progress.wait()
+            time.sleep(self.random.uniform(0, self.longest))
+            for worker in spawned():
+                os.kill(worker, signal.SIGKILL)
+                self.left -= 1
+                self.progress.clear()
 
 
-def killed_workers_change_nothing(folder: Path, jobs: int) -> None:
-    results = [config.path for config, _ in run_all(Store.create(folder, small()), jobs)]
-    assert len(results) == len(set(results)) == RUNS
+def killed_workers_change_nothing(folder: Path, killer: Killer) -> None:
+    ended: list[str] = []
+    for config, _ in run_all(Store.create(folder, small()), 1):
+        ended.append(config.path)
+        killer.progress.set()
+    assert len(ended) == len(set(ended)) == RUNS
     assert measurements(folder) == undisturbed()
 
 
 @seeing_workers
 def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
-    killer = Killer(1, 1.0, 3.0)
+    killer = Killer(1, 3.0)
     killer.start()
-    killed_workers_change_nothing(tmp_path / "study", jobs=1)
-    killer.over.set()
-    killer.join()
+    killed_workers_change_nothing(tmp_path / "study", killer)
     assert killer.left == 0
 
 
@@ -93,13 +116,12 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_workers_killed_at_20_random_moments_change_nothing(tmp_path: Path) -> None:
     undisturbed()
-    killer = Killer(20, 2.0, 9.0)
+    killer = Killer(20, 6.0)
     killer.start()
     for study in count():
-        killed_workers_change_nothing(tmp_path / str(study), jobs=2)
+        killed_workers_change_nothing(tmp_path / str(study), killer)
         if killer.left == 0:
             break
-    killer.join()
 
 
 @seeing_workers
@@ -120,14 +142,19 @@ def test_a_runner_killed_at_20_random_moments_loses_nothing_but_the_runs_in_prog
         assert before.items() <= {path: path.stat().st_mtime_ns for path in folder.rglob("result.json")}.items()
 
 
-def test_a_full_disk_stops_the_study_and_damages_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("inline")
+def test_a_full_disk_stops_the_study_and_damages_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "study"
-    with monkeypatch.context() as patch:
-        patch.setattr(workers, "_work", on_a_full_disk)
+    store = Store.create(folder, small())
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, most))  # room for a result, and not for a curve
+    try:
         with pytest.raises(UserError, match=r"study/runs/\S+ cannot be written: File too large; .* Make room there"):
-            list(run_all(Store.create(folder, small()), 1))
-    assert Store.open(folder).finished() == {}
-    list(run_all(Store.open(folder), 1))
+            list(run_all(store, 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert store.finished() == {}
+    list(run_all(store, 1))
     assert measurements(folder) == undisturbed()
 
 

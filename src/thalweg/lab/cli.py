@@ -24,6 +24,7 @@ from thalweg.lab.growth import require_extension
 from thalweg.lab.landscape import command as landscape
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.merge import command as merge
+from thalweg.lab.new import command as new
 from thalweg.lab.options import Data, Device, Json, Quiet, Size, console, number, print_json
 from thalweg.lab.queue.address import VARIABLE, is_url, parse
 from thalweg.lab.queue.command import Url, open_study, worker
@@ -196,3 +197,4 @@ app.command("race")(race)
 app.command("landscape")(landscape)
 app.command("export")(export)
 app.command("doctor")(doctor)
+app.command("new")(new)

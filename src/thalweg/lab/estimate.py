@@ -18,10 +18,18 @@ def estimate_seconds(contract: Contract, jobs: int) -> float:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        work = sum(_run_seconds(contract, terms) for terms in contract.tasks)
+        work = sum(_run_seconds_if_it_runs(contract, terms) for terms in contract.tasks)
     finally:
         torch.set_num_threads(threads)
     return WORKER_START_SECONDS + work * contract.runs_per_task / jobs
+
+
+def _run_seconds_if_it_runs(contract: Contract, terms: TaskTerms) -> float:
+    """Predict the seconds of one run; 0 if it breaks, which is for the run itself to say."""
+    try:
+        return _run_seconds(contract, terms)
+    except Exception:
+        return 0.0
 
 
 def _run_seconds(contract: Contract, terms: TaskTerms) -> float:

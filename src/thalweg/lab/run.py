@@ -6,7 +6,6 @@ every product with the curvature, and every value of the loss, in gradient-equiv
 
 import math
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
@@ -23,8 +22,10 @@ from thalweg.core.optimizer import Optimizer
 from thalweg.curvature import CountsCost, network_output
 from thalweg.lab.device import clock, device
 from thalweg.lab.environment import environment
+from thalweg.lab.own import explained
 from thalweg.lab.records import CurvePoint, Result, RunConfig, State
 from thalweg.lab.sharpness import Sharpness
+from thalweg.lab.space import enter_own
 from thalweg.lab.store import RunFolder
 from thalweg.lab.study import UNTIMED_STEPS
 from thalweg.lab.tasks import Batch, Task, load_task
@@ -53,6 +54,9 @@ class Trainer:
         self.device = device()
         self.model = task.model(config.seed).to(self.device)
         self.optimizer = _optimizer(config, self.model)
+        self.tells_cost = isinstance(
+            self.optimizer, CountsCost
+        )  # once: of a protocol, it takes a tenth of a small step
         self.batches = task.batches(config.seed)
         self.batch: Batch = task.validation
         self.sharpness = Sharpness(self.model, self.optimizer, self.on(task.probe), task.loss)
@@ -91,9 +95,9 @@ class Trainer:
             loss = self().item()
             self.optimizer.step(self.loss)
             self.charged += self.optimizer.used.gradient_equivalents
-        elif isinstance(self.optimizer, CountsCost):
+        elif self.tells_cost:
             loss = cast(Any, self.optimizer).step(self.loss).item()
-            self.charged += self.optimizer.used.gradient_equivalents
+            self.charged += cast(CountsCost, self.optimizer).used.gradient_equivalents
         else:
             loss = cast(Any, self.optimizer).step(self).item()
         self.seconds += clock(self.device) - started
@@ -241,10 +245,11 @@ def execute(config: RunConfig, folder: RunFolder, stop: Callable[[], bool]) -> R
     """
     folder.begin(config, environment())
     try:
+        enter_own()
         task = load_task(config.task, config.preset)
         result = time_steps(config, task) if config.phase == "timing" else train(config, task, folder.add, stop)
     except Exception as error:
-        result = Result(state=_state_of(error), message=traceback.format_exc())
+        result = Result(state=_state_of(error), message=explained(error))
     if result is not None:
         folder.finish(result)
     return result

@@ -6,14 +6,18 @@ arXiv:1910.05446, sect. 4). What is tuned depends on the number of trials alone:
 
 import math
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
 import thalweg
-from thalweg.lab.errors import check_name
+from thalweg.lab import own
+from thalweg.lab.errors import UserError, check_name
 from thalweg.lab.untyped import untyped
+from thalweg.registry import OPTIMIZERS
 
 LR_DECADES = 3.5
 POINTS_SEED = 22
@@ -255,12 +259,35 @@ DEFAULT_OPTIMIZERS = ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam
 
 
 def entry(name: str) -> Entry:
-    """Return the entry of a name.
+    """Return the entry of a name, or of a user's own file; its optimizer can then be made.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the file raises or lacks something.
     """
-    return ENTRIES[check_name("optimizer", name, ENTRIES)]
+    if own.is_path(name):
+        name = own.enter(own.OPTIMIZERS, name, ENTRIES)
+    files = own.files(own.OPTIMIZERS)
+    return _own(files[name]) if name in files else ENTRIES[check_name("optimizer", name, ENTRIES)]
+
+
+@cache
+def _own(path: Path) -> Entry:
+    """Enter the ``OPTIMIZER`` of a file as its ``ENTRY`` says; the rule's name holds the hash of the code."""
+    module, code = own.load(path)
+    made, rule = getattr(module, "ENTRY", None), f"{path.stem} {code}"
+    optimizer = getattr(module, "OPTIMIZER", None)
+    if not isinstance(made, Entry):
+        raise UserError(f"{path}: its ENTRY is a {type(made).__name__}; it must be a thalweg.lab.space.Entry.")
+    if not isinstance(optimizer, type) or not issubclass(optimizer, torch.optim.Optimizer):
+        raise UserError(f"{path}: its OPTIMIZER is {optimizer!r}; it must be a class of torch.optim.Optimizer.")
+    OPTIMIZERS[rule] = optimizer
+    return made.model_copy(update={"name": path.stem, "rule": rule})
+
+
+def enter_own() -> None:
+    """Enter all optimizers of the user's own, in a process that knows their names alone."""
+    for name in own.files(own.OPTIMIZERS):
+        entry(name)
 
 
 def default_point(entry: Entry) -> dict[str, float]:

@@ -1,9 +1,9 @@
 """Named comparisons: tasks, trials and seeds that fit a span of time, and who takes part."""
 
 from thalweg.lab.contract import Aside, Ruleset
-from thalweg.lab.errors import UserError, check_name
+from thalweg.lab.errors import UserError
 from thalweg.lab.space import DEFAULT_OPTIMIZERS, ENTRIES, Frozen
-from thalweg.lab.tasks import EMBEDDED, TASKS
+from thalweg.lab.tasks import EMBEDDED, task_name
 
 OPTIMIZERS: dict[Ruleset, tuple[str, ...]] = {
     "tuned": DEFAULT_OPTIMIZERS,
@@ -92,8 +92,7 @@ def resolve(names: list[str], ruleset: Ruleset | None = None) -> Suite:
 
 
 def _named(names: list[str]) -> Suite:
-    for name in names:
-        check_name("task or suite", name.partition("@")[0], [*SUITES, *TASKS])
+    names = [task_name(name, *SUITES) for name in names]
     if len(names) == 1 and names[0] in SUITES:
         return SUITES[names[0]]
     mixed = [name for name in names if name in SUITES]

@@ -43,9 +43,8 @@ class Request:
         tasks = [terms.name for terms in contract.tasks]
         name = check_name("task of the study", tasks[0] if task is None else task, tasks)
         known = [terms.name for terms in contract.optimizers]
-        names = [
-            check_name("optimizer of the study", one, known) for one in (split(optimizers) if optimizers else known)
-        ]
+        asked = known if optimizers is None else split(optimizers)
+        names = [check_name("optimizer of the study", one, known) for one in asked]
         drawn = contract.final_seeds[0] if seed is None else seed
         if drawn not in contract.final_seeds:
             raise UserError(

@@ -34,6 +34,23 @@ def cnn(classes: int) -> nn.Sequential:
     )
 
 
+def image_cnn(width: int, hidden: int, classes: int) -> nn.Sequential:
+    """Build a classifier of (B, 1, 28, 28) images: two 5 × 5 convolutions with pooling, two fully connected layers.
+
+    Source: the test problem 2c2d of Schneider et al. 2019, arXiv:1903.05499 (width 32, hidden 1024), in torch's initialization.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, width, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        *mlp([7 * 7 * 2 * width, hidden, classes]),
+    )
+
+
 def signal_cnn(length: int, classes: int, channels: int = 25) -> nn.Sequential:
     """Build a three-layer convolutional classifier of (B, length) signals, that of MNIST-1D's authors.  arXiv:2011.14439"""
     sizes = [5, 3, 3]

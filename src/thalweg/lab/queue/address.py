@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, TypeGuard
 
 from thalweg.lab.errors import UserError
@@ -54,7 +55,8 @@ def parse(store: str) -> Address:
         return Address(f"journal:{path}", journal=path)
     if scheme == "postgresql":
         return _database(store)
-    raise UserError(f"--store is a URL that begins with {scheme!r}; it must be {FORMS}, or a folder.")
+    what = f"a URL that begins with {scheme}:" if scheme else "not the URL of a storage"
+    raise UserError(f"--store is {what}; it must be {FORMS}.")
 
 
 def _database(store: str) -> Address:
@@ -85,7 +87,7 @@ def needs(*modules: str) -> None:
     """
     for module in modules:
         try:
-            __import__(module)
+            import_module(module)
         except ModuleNotFoundError as error:
             raise UserError(
                 f'{error.name} is not installed; --store URL needs: pip install "thalweg[workers]"'

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from thalweg.lab.board import Board, LocalBoard
 from thalweg.lab.comparison import study_folder
 from thalweg.lab.contract import Contract, task_terms
 from thalweg.lab.errors import UserError, check_range
 from thalweg.lab.lock import only_runner
-from thalweg.lab.options import Data, Quiet, console, number
+from thalweg.lab.options import Data, Json, Quiet, console, number, print_json
 from thalweg.lab.plain import brief, differences
 from thalweg.lab.progress import watch
 from thalweg.lab.queue.address import FORMS, VARIABLE, Address, parse
@@ -38,6 +39,7 @@ def worker(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="An option of sbatch, such as partition=long; repeatable."),
     ] = None,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Work on a study that several processes or machines share, until it is complete.
@@ -48,18 +50,23 @@ def worker(
         raise UserError(f"--store is not given; it must be {FORMS}, or stand in the environment variable {VARIABLE}.")
     processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
     if slurm is None:
-        work(study, store, processes, quiet)
+        summary = work(study, store, processes, console(as_json, quiet), quiet or as_json)
+        if as_json:
+            print_json(summary)
         return
     from thalweg.lab.queue.ledger import Ledger
 
     count, options = check_range("--slurm", slurm, 1, 1024), parse_options(slurm_option or [])
     ledger = Ledger.find(parse(store), study)
     submitted = submit(ledger.contract.hash, store, count, processes, options)
-    console(quiet=quiet).print(f"Submitted: {' '.join(job.job_id for job in submitted)}")
+    ids = [job.job_id for job in submitted]
+    console(as_json, quiet).print(f"Submitted: {' '.join(ids)}")
+    if as_json:
+        print_json({"study": ledger.contract.hash, "jobs": ids})
 
 
-def work(study: str, store: str, jobs: int, quiet: bool) -> None:
-    """Do runs of a shared study until it is complete.
+def work(study: str, store: str, jobs: int, shown: Console, quiet: bool) -> dict[str, object]:
+    """Do runs of a shared study until it is complete; return what was done, for JSON.
 
     Raises:
         UserError: there is no such study, or this machine's tasks are not those of its contract.
@@ -67,7 +74,7 @@ def work(study: str, store: str, jobs: int, quiet: bool) -> None:
     from thalweg.lab.queue.board import SharedBoard
     from thalweg.lab.queue.ledger import Ledger
 
-    address, shown = parse(store), console(quiet=quiet)
+    address = parse(store)
     ledger = Ledger.find(address, study)
     contract = ledger.contract
     check_tasks(contract)
@@ -83,6 +90,7 @@ def work(study: str, store: str, jobs: int, quiet: bool) -> None:
         print(f"Stopped. Continue with:\n  thalweg worker {contract.hash} --store '{address}'", file=sys.stderr)
         raise typer.Exit(130) from None
     shown.print(f"The study is complete; {board.done} of its {contract.runs} runs were done here.")
+    return {"study": contract.hash, "runs": contract.runs, "done_here": board.done}
 
 
 def check_tasks(contract: Contract) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.lab.errors import UserError
+from thalweg.lab.options import console
 from thalweg.lab.queue.address import VARIABLE
 from thalweg.lab.untyped import untyped
 
@@ -49,7 +50,7 @@ def _work(study: str, jobs: int) -> None:
         raise UserError(
             f"{VARIABLE} did not reach the job; have Slurm pass the environment on: --slurm-option export=ALL"
         )
-    work(study, os.environ[VARIABLE], jobs, quiet=True)
+    work(study, os.environ[VARIABLE], jobs, console(), quiet=False)
 
 
 def parse_options(options: list[str]) -> dict[str, str]:

@@ -71,7 +71,7 @@ class Storage:
             said = str(getattr(cause, "orig", None) or type(cause).__name__).strip().splitlines()[0]
             raise UserError(f"--store {self.address}: {self.address.without_password(said)}") from None
         except OSError as error:
-            raise UserError(f"--store {self.address}: {error.strerror}") from None
+            raise UserError(f"--store {self.address}: {error.strerror or error}") from None
 
 
 def _cause(error: Exception) -> BaseException | None:

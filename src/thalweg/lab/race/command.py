@@ -8,6 +8,7 @@ import torch
 import typer
 
 from thalweg.lab.comparison import split
+from thalweg.lab.complete import one_of
 from thalweg.lab.errors import UserError, check_range
 from thalweg.lab.options import Json, Quiet, check_output, console, number, print_json
 from thalweg.lab.plain import plain
@@ -24,7 +25,7 @@ WRITERS: dict[str, Callable[[Path, Race], Path]] = {".html": write_race, ".gif":
 
 
 def command(
-    surface: Annotated[str, typer.Argument(help=f"{', '.join(SURFACES)}.")],
+    surface: Annotated[str, typer.Argument(help=f"{', '.join(SURFACES)}.", autocompletion=one_of(SURFACES))],
     optimizers: Annotated[
         str, typer.Option("-o", "--optimizers", help="Names separated by commas; AdamW and SGD are always drawn.")
     ] = "momentum,muon,dcao",

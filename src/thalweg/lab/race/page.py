@@ -10,15 +10,11 @@ from torch import Tensor
 from thalweg.lab.environment import environment
 from thalweg.lab.page import write_page
 from thalweg.lab.plain import plain
+from thalweg.lab.race.drawing import colours, contours, momenta, steps
 from thalweg.lab.race.run import ARRIVED, Race, Track
 from thalweg.lab.race.show import COLUMNS, how, row, standings
 from thalweg.lab.race.surfaces import Surface
-from thalweg.lab.report.figures import COLOURS
 
-GRID = (161, 121)
-"""Points of the contours, across and up."""
-FLOOR = 0.015
-"""Part of the window that lies below the lowest contour: toward a minimum the logarithm falls without end."""
 MOST_POINTS = 1000
 """Of a track in the page; longer ones are thinned evenly."""
 
@@ -62,19 +58,6 @@ def command_of(race: Race) -> str:
     return f"thalweg race {race.surface.name} -o {names} --steps {race.budget} --trials {race.trials}"
 
 
-def colours(race: Race) -> dict[str, str]:
-    """The colour of each optimizer, in the order they entered."""
-    return {track.optimizer: COLOURS[i % len(COLOURS)] for i, track in enumerate(race.tracks)}
-
-
-def contours(surface: Surface, size: tuple[int, int] = GRID) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x, y and log₁₀(f − f*), the lowest part of the window level."""
-    x, y = (torch.linspace(*ends, n, dtype=torch.float64) for ends, n in zip(surface.window, size, strict=True))
-    points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
-    heights = surface.heights(points)
-    return x, y, heights.clamp(min=heights.quantile(FLOOR)).log10()
-
-
 def _view(race: Race) -> dict[str, Any]:
     return {
         "title": f"Race: {race.surface.name}",
@@ -99,22 +82,23 @@ def _data(race: Race) -> dict[str, Any]:
         "minima": race.surface.minima,
         "contours": {"x": _numbers(x, 4), "y": _numbers(y, 4), "z": [_numbers(line, 4) for line in z]},
         "tracks": [
-            {"name": track.optimizer, "colour": inks[track.optimizer], **_track(track)} for track in race.tracks
+            {"name": track.optimizer, "colour": inks[track.optimizer], **_track(race.surface, track)}
+            for track in race.tracks
         ],
     }
 
 
-def _track(track: Track) -> dict[str, Any]:
+def _track(surface: Surface, track: Track) -> dict[str, Any]:
     kept = torch.arange(0, len(track.points), math.ceil(len(track.points) / MOST_POINTS))
-    moves = torch.diff(track.points, dim=0, prepend=track.points[:1])
+    momentum = momenta(surface, track)
     return {
         "label": f"{track.optimizer}, lr {track.lr:.2g}{', diverged' if track.diverged else ''}",
         "step": kept.tolist(),
         "charged": _numbers(track.charged[kept], 6),
         "height": _numbers(track.heights[kept], 5),
         **_pair("", track.points[kept]),
-        **_pair("d", moves[kept]),
-        **(_pair("m", -track.momenta[kept]) if track.momenta is not None else {}),
+        **_pair("d", steps(surface, track)[kept]),
+        **({} if momentum is None else _pair("m", momentum[kept])),
     }
 
 

@@ -1,13 +1,8 @@
-const REACH = 0.13; // of the window's width: the longest arrow
-
-/* An arrow from the head of a track: long as the square root of its vector's part of the longest of the run, so that the
-   last moves, a thousandth of the first, still show where they go. */
+/* An arrow from the head of a track. */
 function arrow(track, x, y, extra) {
-  const i = made(track) - 1, longest = Math.max(...x.map((_, k) => Math.hypot(x[k], y[k]))), length = Math.hypot(x[i], y[i]);
-  const reach = (REACH * (data.window[0][1] - data.window[0][0])) * Math.sqrt(length / longest) / length;
-  const there = length > 0 ? [track.x[i] + reach * x[i], track.y[i] + reach * y[i]] : [track.x[i], track.y[i]];
-  return { x: [track.x[i], there[0]], y: [track.y[i], there[1]], mode: "lines+markers", hoverinfo: "skip", opacity: length > 0 ? 1 : 0,
-    line: { color: track.colour, width: 2, ...extra.line }, marker: { color: track.colour, size: [0, 11], angleref: "previous", ...extra.marker } };
+  const i = made(track) - 1;
+  return { x: [track.x[i], track.x[i] + x[i]], y: [track.y[i], track.y[i] + y[i]], mode: "lines+markers", hoverinfo: "skip", opacity: x[i] || y[i] ? 1 : 0,
+    line: { color: track.colour, width: 2, ...extra.line }, marker: { color: track.colour, size: [0, 11], angleref: "previous", line: { width: 0 }, ...extra.marker } };
 }
 
 const frame = (extra) => ({ margin: { l: 36, r: 8, t: 8, b: 28 },
@@ -41,7 +36,7 @@ function curve() {
   traces.push({ x: [used(), used()], y: ends, mode: "lines", hoverinfo: "skip", line: { color: colour("--soft"), width: 1, dash: "dot" } });
   return { traces, shapes: [{ type: "line", line: { color: colour("--soft"), width: 1, dash: "dot" }, xref: "paper", x0: 0, x1: 1, y0: data.arrived, y1: data.arrived }],
     xaxis: axis({ title: { text: "gradient-equivalents" }, range: [0, data.budget] }),
-    yaxis: axis({ title: { text: "f − f*" }, type: "log", exponentformat: "power", range: ends.map(Math.log10) }) };
+    yaxis: axis({ title: { text: "f − f*" }, type: "log", exponentformat: "power", dtick: ends[1] > 1e4 * ends[0] ? null : "D2", range: ends.map(Math.log10) }) };
 }
 
 slider.max = Math.min(data.budget, 1000);

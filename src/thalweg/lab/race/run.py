@@ -198,16 +198,16 @@ def rates(entry: Entry, trials: int) -> list[float]:
 
 def tune(surface: Surface, entry: Entry, trials: int, budget: int) -> Track:
     """Return the best run of all learning rates; see `Track.rank`."""
-    runs = [drive(surface, entry, lr, budget) for lr in rates(entry, trials)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of learning rates that are known to be bad, which tuning tries too
+        runs = [drive(surface, entry, lr, budget) for lr in rates(entry, trials)]
     return min(runs, key=lambda track: track.rank)
 
 
 def race(surface: Surface, entries: list[Entry], trials: int, budget: int, tell: Callable[[Track], None]) -> Race:
     """Let every optimizer tune and run; `tell` is called after each."""
     tracks: list[Track] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of learning rates that are known to be too high, which tuning tries
-        for entry in entries:
-            tracks.append(tune(surface, entry, trials, budget))
-            tell(tracks[-1])
+    for entry in entries:
+        tracks.append(tune(surface, entry, trials, budget))
+        tell(tracks[-1])
     return Race(surface, budget, trials, tracks)

@@ -1,4 +1,4 @@
-"""Four tasks on scikit-learn's handwritten digits: 1,797 images of 8 × 8 pixels, part of the library (no download)."""
+"""Five tasks on scikit-learn's handwritten digits: 1,797 images of 8 × 8 pixels, part of the library (no download)."""
 
 from collections.abc import Callable
 from functools import cache
@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg.lab.models import cnn, deep_autoencoder, mlp
 from thalweg.lab.tasks.task import Metric, Splits, Task, accuracy, epochs, hash_tensors
 from thalweg.lab.untyped import untyped
 
-BATCH = 32
+BATCH, FULL_BATCH = 32, 500
 
 
 @cache
@@ -37,9 +37,14 @@ def squared_error(outputs: Tensor, images: Tensor) -> Tensor:
 ACCURACY = Metric("accuracy", "%", "max", margin=0.5, measure=accuracy)
 
 
+def half_squared_errors(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Half the squared distance from the one-hot vector of the label, (N,)."""
+    return 0.5 * (outputs - F.one_hot(labels, outputs.shape[-1])).square().sum(-1)
+
+
 def half_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Half the squared distance from the one-hot vector of the label, mean over the rows."""
-    return 0.5 * (outputs - F.one_hot(labels, outputs.shape[-1])).square().sum(-1).mean()
+    """The same, mean over the rows."""
+    return half_squared_errors(outputs, labels).mean()
 
 
 def mlp_task() -> Task:
@@ -67,6 +72,30 @@ def _mlp_task(name: str, summary: str, loss: Callable[[Tensor, Tensor], Tensor])
         batch_size=BATCH,
         budget=300,
         data_hash=hash_tensors(*data.train, *data.validation, *data.test),
+    )
+
+
+def edge_task() -> Task:
+    """Fit 500 digits in full batches: the sharpness rises to the optimizer's threshold and stays there.
+
+    A tanh network and the squared error, as Cohen et al. 2021, arXiv:2103.00065, sect. 3 and appendix I, take them; it is
+    small enough that a run takes a second.
+    """
+    data = digits()
+    train = data.train[0][:FULL_BATCH], data.train[1][:FULL_BATCH]
+    return Task(
+        name="eos-mlp",
+        summary=f"fit {FULL_BATCH} digits by squared error in full batches, tanh MLP 64-64-64-10",
+        build=lambda: mlp([64, 64, 64, 10], nn.Tanh),
+        sample=epochs(*train),
+        loss=half_squared_error,
+        metric=Metric("squared error", "half, per image", "min", margin=0.005, measure=half_squared_errors),
+        probe=train,
+        validation=data.validation,
+        test=data.test,
+        batch_size=FULL_BATCH,
+        budget=600,
+        data_hash=hash_tensors(*train, *data.validation, *data.test),
     )
 
 

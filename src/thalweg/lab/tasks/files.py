@@ -87,7 +87,7 @@ class Layout:
     def file(self, folder: Path, name: str) -> Path | None:
         """Return a required file of a folder with the ending that it has; None if there is none."""
         paths = (folder / f"{name}{ending}" for ending in self.endings)
-        return next((path for path in paths if path.is_file()), None)
+        return next((path for path in paths if path.exists()), None)
 
     def paths(self, data: Path | None) -> list[Path]:
         """Return all required files.

@@ -145,9 +145,9 @@ HIGHEST_SCORE = 5
 def task(name: str, preset: Preset, data: Path | None) -> Task:
     """Classify a sentence or a pair, or give it a number, by a BERT; one of the user's own weights at the preset paper."""
     corpus, size = CORPORA[name], SIZES[preset]
+    train, dev = (read(path, corpus) for path in corpus.layout.paths(data))
     vocabulary = read_vocabulary(data)
     start = pretrained(data) if preset == "paper" else None
-    train, dev = (read(path, corpus) for path in corpus.layout.paths(data))
     order = shuffled(len(train))
     held_out = min(size.held_out, len(train) // 10)
     used = min(len(train) - held_out, size.rows)

@@ -1,14 +1,16 @@
 """MNIST-1D: ten drawn signals, padded, moved, sheared and noised by its authors' generator.  arXiv:2011.14439"""
 
 import random
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from thalweg.lab.models import signal_cnn
+from thalweg.lab.models import mlp, signal_cnn
 from thalweg.lab.tasks.task import Metric, Splits, Task, accuracy, epochs, hash_tensors
 from thalweg.lab.untyped import untyped
 
@@ -36,11 +38,20 @@ def signals() -> Splits:
 
 def cnn_task() -> Task:
     """Classify the signals by the convolutional network of their authors."""
+    return _task("mnist1d-cnn", "three convolutions", lambda: signal_cnn(LENGTH, CLASSES))
+
+
+def mlp_task() -> Task:
+    """Classify the signals by the fully connected network of their authors, which cannot know what moving a signal is."""
+    return _task("mnist1d-mlp", "MLP 40-100-100-10", lambda: mlp([LENGTH, 100, 100, CLASSES]))
+
+
+def _task(name: str, network: str, build: Callable[[], nn.Module]) -> Task:
     data = signals()
     return Task(
-        name="mnist1d-cnn",
-        summary="classify MNIST-1D signals, three convolutions",
-        build=lambda: signal_cnn(LENGTH, CLASSES),
+        name=name,
+        summary=f"classify MNIST-1D signals, {network}",
+        build=build,
         sample=epochs(*data.train),
         loss=F.cross_entropy,
         metric=Metric("accuracy", "%", "max", margin=1.0, measure=accuracy),
