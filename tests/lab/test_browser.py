@@ -15,7 +15,7 @@ from thalweg.lab.store import Store
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
 
-READY = "waiting.size === 0"
+READY = "undrawn.size === 0"
 DRAWN = "[...document.querySelectorAll('.plot')].filter((plot) => plot.querySelector('.main-svg')).length"
 TITLE = "document.querySelector('#curve-figures .{axis}title').textContent"
 LINES = "document.querySelectorAll('#curve-figures .scatterlayer .trace').length"
@@ -157,7 +157,7 @@ def test_the_data_of_a_figure_can_be_saved(page: Page) -> None:
 
 def test_it_prints_in_light_colours_on_several_pages(page: Page) -> None:
     page.scheme("dark")
-    page.run("addEventListener('beforeprint', () => { globalThis.printed = [root.dataset.theme, waiting.size]; })")
+    page.run("addEventListener('beforeprint', () => { globalThis.printed = [root.dataset.theme, undrawn.size]; })")
     pdf = base64.b64decode(page.call("Page.printToPDF", printBackground=True)["data"])
     assert pdf.count(b"/Type /Page\n") >= 2
     assert page.run("printed") == ["light", 0]

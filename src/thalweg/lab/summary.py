@@ -10,7 +10,8 @@ from thalweg.lab.show import unresolved
 
 
 def summary(analysis: Analysis) -> Json:
-    """Return the verdicts, the lights and what is not resolved. Infinities are null: the value of a failed run."""
+    """Return the verdicts, the lights and what is not resolved. Infinities are null: the value of a failed run, the time of a
+    miss, the speed-up over a reference that misses."""
     contract, overall = analysis.store.contract, Overall(analysis)
     return plain(
         {

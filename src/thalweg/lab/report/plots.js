@@ -65,11 +65,11 @@ function redraw({ element, draw }) {
   Plotly.react(element, traces, layout({ width, height, ...rest }), { displayModeBar: false });
 }
 
-const waiting = new Set(); // figures to be drawn
+const undrawn = new Set(); // figures to be drawn
 let timer = null;
 
 function render() {
-  for (const chart of charts) waiting.add(chart);
+  for (const chart of charts) undrawn.add(chart);
   work(SLICE);
 }
 
@@ -78,12 +78,12 @@ function work(patience) {
   clearTimeout(timer);
   const away = ({ element }) => { const { top, bottom } = element.getBoundingClientRect(); return Math.max(0, top - innerHeight, -bottom); };
   const end = performance.now() + patience;
-  for (const chart of [...waiting].sort((one, other) => away(one) - away(other))) {
+  for (const chart of [...undrawn].sort((one, other) => away(one) - away(other))) {
     if (performance.now() > end) break;
-    waiting.delete(chart);
+    undrawn.delete(chart);
     redraw(chart);
   }
-  if (waiting.size) timer = setTimeout(work, 0, SLICE / 5);
+  if (undrawn.size) timer = setTimeout(work, 20, SLICE / 10);
 }
 
 /* The range of an axis: what matters fills it, what lies far off leaves the frame. Logarithmic when it spans much. */
@@ -114,7 +114,7 @@ dark.addEventListener("change", () => { paint(theme); render(); });
 function onPaper(on) {
   root.classList.toggle("printing", on);
   paint(on ? "light" : theme);
-  for (const chart of charts) waiting.add(chart);
+  for (const chart of charts) undrawn.add(chart);
   work(on ? Infinity : SLICE);
 }
 let wide = innerWidth;

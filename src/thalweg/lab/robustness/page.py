@@ -8,6 +8,7 @@ import numpy as np
 
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.lights import lights
+from thalweg.lab.markdown import escaped, listed
 from thalweg.lab.page import write_page, write_text
 from thalweg.lab.plain import plain
 from thalweg.lab.reproduce import command
@@ -35,14 +36,14 @@ def markdown(analysis: Analysis, found: list[Panel]) -> str:
     contract = analysis.store.contract
     table = rows(found)
     head = [" | ".join(COLUMNS), " | ".join(["---", "---", *["---:"] * (len(COLUMNS) - 2)])]
-    lines = [f"| {line} |" for line in [*head, *(" | ".join(cells(row)) for row in table)]]
-    warned = [f"- {light.title}: {light.detail}" for light in lights(analysis) if light.level != "green"]
+    lines = [f"| {line} |" for line in [*head, *(" | ".join(map(escaped, cells(row))) for row in table)]]
+    warned = [f"{light.title}: {light.detail}" for light in lights(analysis) if light.level != "green"]
     blocks = [
         plan(contract),
-        "\n".join(f"- {sentence(headline)}" for headline in headlines(table)),
+        listed(sentence(headline) for headline in headlines(table)),
         "\n".join(lines),
         "\n".join(f"- {note}" for note in _notes(analysis)),
-        "\n".join(warned),
+        listed(warned),
         f"```sh\n{command(contract)}\n```",
         f"Contract {contract.hash}, {len(analysis.runs)} of {contract.runs} runs, {datetime.now(UTC).date()}.",
         "\n".join(environment.said for environment in analysis.store.environments()),
