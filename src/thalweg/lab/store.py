@@ -9,10 +9,11 @@ is done again from its beginning.
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from thalweg.lab.contract import Contract
 from thalweg.lab.environment import Environment
@@ -22,6 +23,7 @@ from thalweg.lab.records import CurvePoint, Result, RunConfig
 
 REDO = "remove the run's folder to have it done again"
 Model = TypeVar("Model", bound=BaseModel)
+_CURVE = TypeAdapter(list[CurvePoint])
 
 
 class Store:
@@ -96,12 +98,11 @@ class Store:
 
     def environments(self) -> list[Environment]:
         """Return the different environments the finished runs were done in, the most frequent first."""
-        counts: dict[Environment, int] = {}
-        for path in self.folder.glob("runs/*/*/*/result.json"):
-            file = path.parent / "env.json"
-            environment = _parse(Environment, file.read_bytes(), file, REDO)
-            counts[environment] = counts.get(environment, 0) + 1
-        return sorted(counts, key=lambda environment: -counts[environment])
+        files = [path.parent / "env.json" for path in self.folder.glob("runs/*/*/*/result.json")]
+        origins = {file: file.read_bytes() for file in files}
+        counts = Counter(origins.values())
+        first = {content: file for file, content in reversed(origins.items())}
+        return [_parse(Environment, content, first[content], REDO) for content, _ in counts.most_common()]
 
 
 class RunFolder:
@@ -131,7 +132,10 @@ class RunFolder:
     def curve(self) -> list[CurvePoint]:
         """Read the curve."""
         path = self.folder / "metrics.jsonl"
-        return [_parse(CurvePoint, line, path, REDO) for line in path.read_bytes().splitlines()]
+        try:
+            return _CURVE.validate_json(b"[" + b",".join(path.read_bytes().splitlines()) + b"]")
+        except ValidationError as error:
+            raise _damaged(error, path, REDO) from error
 
 
 def _parse(kind: type[Model], text: str | bytes, path: Path, remedy: str) -> Model:
@@ -143,9 +147,13 @@ def _parse(kind: type[Model], text: str | bytes, path: Path, remedy: str) -> Mod
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "all of it"
-        raise UserError(f"{path} cannot be understood ({where}: {first['msg']}); {remedy}.") from error
+        raise _damaged(error, path, remedy) from error
+
+
+def _damaged(error: ValidationError, path: Path, remedy: str) -> UserError:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "all of it"
+    return UserError(f"{path} cannot be understood ({where}: {first['msg']}); {remedy}.")
 
 
 def write_atomically(path: Path, content: BaseModel) -> None:
