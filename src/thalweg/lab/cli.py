@@ -20,6 +20,7 @@ from thalweg.lab.doctor import command as doctor
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.export import command as export
+from thalweg.lab.fetch import command as fetch
 from thalweg.lab.growth import require_extension
 from thalweg.lab.landscape import command as landscape
 from thalweg.lab.listing import LISTINGS
@@ -196,5 +197,6 @@ app.command("targets")(targets)
 app.command("race")(race)
 app.command("landscape")(landscape)
 app.command("export")(export)
+app.command("fetch")(fetch)
 app.command("doctor")(doctor)
 app.command("new")(new)
