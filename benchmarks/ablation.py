@@ -22,7 +22,7 @@ from thalweg.lab.contract import FIRST_FINAL_SEED, Contract, EntryTerms, TaskTer
 from thalweg.lab.run import execute
 from thalweg.lab.show import SIGNS, median, signed
 from thalweg.lab.space import ENTRIES, Entry, Value, lr
-from thalweg.lab.statistics import compare, student_interval
+from thalweg.lab.statistics.paired import compare, student_interval
 from thalweg.lab.store import Store
 from thalweg.lab.study import ready
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from thalweg.lab.records import RunConfig
 from thalweg.lab.run import train
 from thalweg.lab.space import Entry
-from thalweg.lab.statistics import student_interval
+from thalweg.lab.statistics.paired import student_interval
 from thalweg.lab.tasks import Task, load_task
 
 HERE = Path(__file__).parent

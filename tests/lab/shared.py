@@ -13,13 +13,13 @@ import pytest
 from optuna.trial import TrialState
 from test_continue import descendants, measurements
 
-from thalweg.lab import workers
 from thalweg.lab.comparison import Request
 from thalweg.lab.contract import Contract
+from thalweg.lab.execution import workers
+from thalweg.lab.execution.workers import run_all
 from thalweg.lab.queue.ledger import Ledger
 from thalweg.lab.records import RunConfig
 from thalweg.lab.store import RunFolder, Store
-from thalweg.lab.workers import run_all
 
 __all__ = ["descendants", "measurements"]
 

@@ -18,6 +18,7 @@ from thalweg.core.optimizer import Optimizer
 from thalweg.lab.comparison import Request
 from thalweg.lab.contract import task_terms
 from thalweg.lab.errors import UserError
+from thalweg.lab.execution.workers import run_all
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.models import resnet18
 from thalweg.lab.records import RunConfig
@@ -30,7 +31,6 @@ from thalweg.lab.tasks import FROM_FILES, Task, from_files, load_task
 from thalweg.lab.tasks.cifar10 import cropped, normaliser, read_batch
 from thalweg.lab.tasks.files import VARIABLE
 from thalweg.lab.tasks.pickled import read_pickle
-from thalweg.lab.workers import run_all
 
 REAL = os.environ.get(VARIABLE)
 """What it was before any test."""

@@ -14,17 +14,17 @@ from scipy import stats
 from test_report import data_of
 
 from thalweg.lab.analysis import Analysis
-from thalweg.lab.bestof import expected_best
 from thalweg.lab.contract import Contract, EntryTerms, TaskTerms
 from thalweg.lab.lights import VERIFIED, lights
 from thalweg.lab.overall import Overall
-from thalweg.lab.profiles import MOST, area, profile, ratios
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.report import write_report
 from thalweg.lab.report.times import overall_rows
-from thalweg.lab.scores import interquartile_mean, interquartile_mean_over_tasks, scores
 from thalweg.lab.show import sped_up
 from thalweg.lab.space import ENTRIES
+from thalweg.lab.statistics.bestof import expected_best
+from thalweg.lab.statistics.profiles import MOST, area, profile, ratios
+from thalweg.lab.statistics.scores import interquartile_mean, interquartile_mean_over_tasks, scores
 from thalweg.lab.store import Store
 
 inf = math.inf

@@ -11,8 +11,8 @@ from thalweg.lab.analysis import Analysis
 from thalweg.lab.contract import Contract, EntryTerms, task_terms
 from thalweg.lab.run import Trainer, execute
 from thalweg.lab.space import ENTRIES
-from thalweg.lab.speedup import speed_up
-from thalweg.lab.statistics import compare
+from thalweg.lab.statistics.paired import compare
+from thalweg.lab.statistics.speedup import speed_up
 from thalweg.lab.store import Store
 from thalweg.lab.study import ready
 from thalweg.lab.tasks import load_task

@@ -14,9 +14,9 @@ import pytest
 from commands import Command, start
 from shared import COMPARE, Inline, kill, measurements, one_result_a_run, small, undisturbed, wait_until_it_works
 
-from thalweg.lab import workers
 from thalweg.lab.contract import draw_up
 from thalweg.lab.errors import UserError
+from thalweg.lab.execution import workers
 from thalweg.lab.queue.address import parse
 from thalweg.lab.queue.ledger import Ledger
 from thalweg.lab.space import entry

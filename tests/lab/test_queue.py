@@ -30,10 +30,11 @@ from shared import (
 )
 from sqlalchemy.exc import OperationalError
 
-from thalweg.lab import workers
 from thalweg.lab.contract import Contract
 from thalweg.lab.environment import environment
 from thalweg.lab.errors import UserError
+from thalweg.lab.execution import workers
+from thalweg.lab.execution.workers import MOST_DEATHS
 from thalweg.lab.queue import storage
 from thalweg.lab.queue.address import is_url, parse
 from thalweg.lab.queue.beats import Silence
@@ -45,7 +46,6 @@ from thalweg.lab.queue.ledger import Attempt, Ledger, Terms
 from thalweg.lab.queue.slurm import parse_options, submit
 from thalweg.lab.records import CurvePoint, Result
 from thalweg.lab.store import Store
-from thalweg.lab.workers import MOST_DEATHS
 
 RECORD = Record(
     environment=environment(),

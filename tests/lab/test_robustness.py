@@ -14,6 +14,7 @@ from made_up import ended, made_up
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.contract import MULTIPLES, Contract, draw_up
 from thalweg.lab.errors import UserError
+from thalweg.lab.execution.workers import run_all
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.robustness.outcome import headlines, rows
 from thalweg.lab.robustness.page import write_report
@@ -23,7 +24,6 @@ from thalweg.lab.run import execute
 from thalweg.lab.space import ENTRIES
 from thalweg.lab.store import RunFolder, Store
 from thalweg.lab.study import ready
-from thalweg.lab.workers import run_all
 
 End = tuple[Result, CurvePoint]
 

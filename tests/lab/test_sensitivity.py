@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thalweg.lab.sensitivity import usable_range
+from thalweg.lab.statistics.sensitivity import usable_range
 
 
 def test_a_parabola_has_the_width_of_its_closed_form() -> None:

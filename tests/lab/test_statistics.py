@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from thalweg.lab.statistics import (
+from thalweg.lab.statistics.paired import (
     compare,
     improvement_over_tasks,
     median_interval,

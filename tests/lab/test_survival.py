@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from thalweg.lab.speedup import MARGIN, log_speed_ups, sign_interval, speed_up
-from thalweg.lab.statistics import compare
-from thalweg.lab.survival import Times, ends, log_rank, middle, share_reached, time_to
+from thalweg.lab.statistics.paired import compare
+from thalweg.lab.statistics.speedup import MARGIN, log_speed_ups, sign_interval, speed_up
+from thalweg.lab.statistics.survival import Times, ends, log_rank, middle, share_reached, time_to
 
 inf = math.inf
 numbers = st.floats(-5, 5) | st.just(-inf)

@@ -9,12 +9,12 @@ from commands import Command
 from thalweg.lab import own
 from thalweg.lab.comparison import Request
 from thalweg.lab.errors import UserError
+from thalweg.lab.execution.workers import run_all
 from thalweg.lab.new import write
 from thalweg.lab.reproduce import command as again
 from thalweg.lab.space import entry
 from thalweg.lab.store import Store
 from thalweg.lab.tasks import load_task
-from thalweg.lab.workers import run_all
 
 
 @pytest.fixture(autouse=True)

@@ -16,14 +16,14 @@ import pytest
 from commands import Command, start
 from shared import COMPARE, RUNS, Inline, descendants, kill, measurements, small, undisturbed
 
-from thalweg.lab import workers
 from thalweg.lab.environment import environment
 from thalweg.lab.errors import UserError
-from thalweg.lab.lane import lane
-from thalweg.lab.lock import only_runner
+from thalweg.lab.execution import workers
+from thalweg.lab.execution.lane import lane
+from thalweg.lab.execution.lock import only_runner
+from thalweg.lab.execution.workers import MOST_DEATHS, run_all
 from thalweg.lab.records import Result, RunConfig
 from thalweg.lab.store import RunFolder, Store
-from thalweg.lab.workers import MOST_DEATHS, run_all
 
 seeing_workers = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc to see the workers by")
 

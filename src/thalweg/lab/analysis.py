@@ -10,17 +10,17 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from thalweg.lab.bestof import expected_best
 from thalweg.lab.contract import EntryTerms, Ruleset, TaskTerms
 from thalweg.lab.environment import Environment
 from thalweg.lab.records import CurvePoint, Result, RunConfig
-from thalweg.lab.scores import interquartile_mean
-from thalweg.lab.sensitivity import UsableRange, usable_range
-from thalweg.lab.speedup import SpeedUp, speed_up
-from thalweg.lab.statistics import Comparison, Interval, Values, compare, improvement_over_tasks, median_interval
+from thalweg.lab.statistics.bestof import expected_best
+from thalweg.lab.statistics.paired import Comparison, Interval, Values, compare, improvement_over_tasks, median_interval
+from thalweg.lab.statistics.scores import interquartile_mean
+from thalweg.lab.statistics.sensitivity import UsableRange, usable_range
+from thalweg.lab.statistics.speedup import SpeedUp, speed_up
+from thalweg.lab.statistics.survival import Times, ends, log_rank, middle, time_to
 from thalweg.lab.store import Store
 from thalweg.lab.study import aside_runs, cells, last_runs, tuning_runs, winner
-from thalweg.lab.survival import Times, ends, log_rank, middle, time_to
 
 Measure = Literal["charged", "step", "seconds"]
 """What time is counted in: gradient-equivalents, which decide, or steps, or CPU seconds."""

@@ -14,11 +14,12 @@ from thalweg.lab import complete
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
-from thalweg.lab.conduct import conduct
 from thalweg.lab.conformance import command as conformance
 from thalweg.lab.doctor import command as doctor
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
+from thalweg.lab.execution.conduct import conduct
+from thalweg.lab.execution.workers import available_cores
 from thalweg.lab.export import command as export
 from thalweg.lab.fetch import command as fetch
 from thalweg.lab.growth import require_extension
@@ -37,7 +38,6 @@ from thalweg.lab.store import Store
 from thalweg.lab.targets.command import command as targets
 from thalweg.lab.verdict import forms
 from thalweg.lab.verify import command as verify
-from thalweg.lab.workers import available_cores
 
 app = typer.Typer(
     help="Compare optimizers fairly, and see the result.", no_args_is_help=True, pretty_exceptions_enable=False

@@ -16,7 +16,7 @@ from rich.text import Text
 from thalweg._version import __version__
 from thalweg.conformance.table import COLUMNS, RULES, Cell, Row, rows
 from thalweg.lab.errors import UserError, check_name, check_range
-from thalweg.lab.workers import available_cores
+from thalweg.lab.execution.workers import available_cores
 
 PLAIN_WIDTH = 200
 """Columns when the output is no terminal: wide enough that no table breaks its lines."""

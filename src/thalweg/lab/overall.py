@@ -6,9 +6,9 @@ from functools import cached_property
 import numpy as np
 
 from thalweg.lab.analysis import MEASURES, Analysis, Cell, Measure
-from thalweg.lab.profiles import area, profile, ratios
-from thalweg.lab.scores import interquartile_mean_over_tasks, scores
-from thalweg.lab.statistics import Interval, Values
+from thalweg.lab.statistics.paired import Interval, Values
+from thalweg.lab.statistics.profiles import area, profile, ratios
+from thalweg.lab.statistics.scores import interquartile_mean_over_tasks, scores
 
 
 @dataclass(frozen=True)

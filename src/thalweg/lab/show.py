@@ -10,8 +10,8 @@ from rich.text import Text
 from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.contract import Contract, EntryTerms, Ruleset
 from thalweg.lab.space import Entry, Range, tuned_names
-from thalweg.lab.speedup import SpeedUp
-from thalweg.lab.statistics import Comparison, Interval
+from thalweg.lab.statistics.paired import Comparison, Interval
+from thalweg.lab.statistics.speedup import SpeedUp
 
 SIGNS = {"better": "▲", "worse": "▼", "tie": "=", "not resolved": "?"}
 COLOURS = {"better": "green", "worse": "red", "tie": "cyan", "not resolved": "yellow"}

@@ -14,12 +14,12 @@ from thalweg.lab.device import VARIABLE as DEVICE
 from thalweg.lab.device import described
 from thalweg.lab.environment import environment
 from thalweg.lab.errors import UserError
+from thalweg.lab.execution.workers import available_cores
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.tasks import EMBEDDED
 from thalweg.lab.tasks.files import VARIABLE as DATA
 from thalweg.lab.tasks.files import data_folder
 from thalweg.lab.verify import record
-from thalweg.lab.workers import available_cores
 
 State = Literal["ok", "absent", "broken"]
 """Absent is what the lab does without; broken what it, or what was asked of it, needs."""

@@ -8,16 +8,16 @@ from pathlib import Path
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from thalweg.lab.board import Plan
 from thalweg.lab.environment import Environment
 from thalweg.lab.errors import UserError
+from thalweg.lab.execution.board import Plan
+from thalweg.lab.execution.workers import MOST_DEATHS, died
 from thalweg.lab.queue.beats import Beats, Silence
 from thalweg.lab.queue.claims import claim, complete, deaths, release
 from thalweg.lab.queue.ledger import Attempt, Ledger
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.space import Frozen
 from thalweg.lab.store import RunFolder
-from thalweg.lab.workers import MOST_DEATHS, died
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.2, 5.0
 """Seconds between two looks at what others do: twice as long after each that found nothing."""

@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from thalweg.lab.board import Board, LocalBoard
 from thalweg.lab.comparison import study_folder
 from thalweg.lab.contract import Contract, task_terms
 from thalweg.lab.errors import UserError, check_range
-from thalweg.lab.lock import only_runner
+from thalweg.lab.execution.board import Board, LocalBoard
+from thalweg.lab.execution.lock import only_runner
+from thalweg.lab.execution.workers import available_cores, run_from
 from thalweg.lab.options import Data, Json, Quiet, console, number, print_json
 from thalweg.lab.plain import brief, differences
 from thalweg.lab.progress import watch
@@ -22,7 +23,6 @@ from thalweg.lab.queue.address import FORMS, VARIABLE, Address, parse
 from thalweg.lab.queue.slurm import parse_options, submit
 from thalweg.lab.store import Store
 from thalweg.lab.tasks import load_task
-from thalweg.lab.workers import available_cores, run_from
 
 Url = Annotated[
     str | None, typer.Option("--store", envvar=VARIABLE, metavar="URL", help=f"Storage of a shared study: {FORMS}.")

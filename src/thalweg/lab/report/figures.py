@@ -9,7 +9,7 @@ from thalweg.lab.overall import Overall
 from thalweg.lab.report.curves import learning_curves, rounded, sharpness
 from thalweg.lab.report.targets import performance_profiles, reached, speed_ups
 from thalweg.lab.report.tuning import best_of, sensitivity
-from thalweg.lab.statistics import Interval
+from thalweg.lab.statistics.paired import Interval
 
 COLOURS = (
     "#7a869a", "#2f80ed", "#12a594", "#e5793a", "#8e5bd0", "#d6408b", "#a8841a", "#5a9e2f", "#c2554d", "#3aa3c9",

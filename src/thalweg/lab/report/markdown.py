@@ -10,7 +10,7 @@ from thalweg.lab.overall import Overall
 from thalweg.lab.report.times import overall_rows, target_tables, target_values
 from thalweg.lab.reproduce import command as again
 from thalweg.lab.show import SIGNS, against, median, number, plan, signed, unresolved, warnings
-from thalweg.lab.statistics import Comparison
+from thalweg.lab.statistics.paired import Comparison
 
 
 def markdown(analysis: Analysis, overall: Overall) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from thalweg.lab.analysis import MEASURES, Analysis, Cell
 from thalweg.lab.overall import Overall
 from thalweg.lab.report.curves import rounded
-from thalweg.lab.survival import share_reached
+from thalweg.lab.statistics.survival import share_reached
 
 
 def reached(cell: Cell) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from thalweg.lab.show import (
     unresolved,
     warnings,
 )
-from thalweg.lab.statistics import Comparison, Interval
+from thalweg.lab.statistics.paired import Comparison, Interval
 
 
 def view(analysis: Analysis, overall: Overall) -> dict[str, Any]:

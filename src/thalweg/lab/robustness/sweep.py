@@ -13,7 +13,7 @@ import numpy as np
 
 from thalweg.lab.analysis import Analysis, Cell, Run
 from thalweg.lab.contract import TaskTerms
-from thalweg.lab.sensitivity import UsableRange, range_above
+from thalweg.lab.statistics.sensitivity import UsableRange, range_above
 
 BLEW_UP, RECOVERED = 2.0, 0.9
 """Multiples of the untrained network's loss: a run that passed the first and did not come back below the second diverged."""

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from thalweg.lab.analysis import Analysis
-from thalweg.lab.conduct import conduct
 from thalweg.lab.contract import draw_up
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
+from thalweg.lab.execution.conduct import conduct
+from thalweg.lab.execution.workers import available_cores
 from thalweg.lab.options import Data, Device, Json, Quiet, Size, check_output, console, number, print_json
 from thalweg.lab.show import show_contract
 from thalweg.lab.store import Store
@@ -17,7 +18,6 @@ from thalweg.lab.suites import resolve
 from thalweg.lab.targets.frozen import add
 from thalweg.lab.targets.levels import SEEDS, TRIALS, levels, references
 from thalweg.lab.tasks.files import check_preset
-from thalweg.lab.workers import available_cores
 
 
 def command(

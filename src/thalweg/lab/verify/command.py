@@ -14,13 +14,13 @@ from rich.live import Live
 from thalweg.lab.complete import one_of
 from thalweg.lab.environment import environment
 from thalweg.lab.errors import check_name, check_range
+from thalweg.lab.execution.workers import available_cores
 from thalweg.lab.options import Data, Json, Quiet, check_output, console, number, print_json
 from thalweg.lab.plain import plain
 from thalweg.lab.verify import record
 from thalweg.lab.verify.references import GROUPS, Group
 from thalweg.lab.verify.run import Outcome, outcomes
 from thalweg.lab.verify.show import as_csv, as_data, line, table
-from thalweg.lab.workers import available_cores
 
 Observer = Callable[[Outcome], None]
 

@@ -10,7 +10,7 @@ bootstrap stratified by task.
 
 import numpy as np
 
-from thalweg.lab.statistics import Interval, Values
+from thalweg.lab.statistics.paired import Interval, Values
 from thalweg.lab.untyped import untyped
 
 stats = untyped("scipy.stats")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from thalweg.lab.statistics import Values
+from thalweg.lab.statistics.paired import Values
 
 
 def expected_best(values: Values) -> Values:

@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
-from thalweg.lab.board import Board, LocalBoard
 from thalweg.lab.environment import environment
 from thalweg.lab.errors import UserError
-from thalweg.lab.lane import lane
+from thalweg.lab.execution.board import Board, LocalBoard
+from thalweg.lab.execution.lane import lane
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.run import execute
 from thalweg.lab.store import RunFolder, Store

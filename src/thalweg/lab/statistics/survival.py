@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.lab.statistics import Values
+from thalweg.lab.statistics.paired import Values
 from thalweg.lab.untyped import untyped
 
 stats = untyped("scipy.stats")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thalweg.lab.statistics import Interval, Values, Verdict, judge
-from thalweg.lab.survival import middle
+from thalweg.lab.statistics.paired import Interval, Values, Verdict, judge
+from thalweg.lab.statistics.survival import middle
 from thalweg.lab.untyped import untyped
 
 stats = untyped("scipy.stats")

@@ -10,7 +10,7 @@ here under ρ over log τ, as it is drawn.
 
 import numpy as np
 
-from thalweg.lab.statistics import Values
+from thalweg.lab.statistics.paired import Values
 
 MOST = 4.0
 """Largest τ of figure and area, AlgoPerf's."""

@@ -6,7 +6,8 @@ import sys
 import typer
 from rich.console import Console
 
-from thalweg.lab.lock import only_runner
+from thalweg.lab.execution.lock import only_runner
+from thalweg.lab.execution.workers import run_from
 from thalweg.lab.page import write_text
 from thalweg.lab.progress import watch
 from thalweg.lab.queue.address import Address
@@ -14,7 +15,6 @@ from thalweg.lab.queue.command import board_of
 from thalweg.lab.store import Store
 from thalweg.lab.study import counted
 from thalweg.lab.verify.record import latest
-from thalweg.lab.workers import run_from
 
 
 def conduct(
