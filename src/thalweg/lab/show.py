@@ -21,7 +21,16 @@ def show_contract(console: Console, contract: Contract, seconds: float, jobs: in
     """Print what a study will do, before it does it."""
     console.print(Text(f"Contract {contract.hash}", style="bold"), Text(f"in {folder}", style="dim"))
     tasks = Table(
-        "task", "what", "metric", "parameters", "batch", "gradients a run", "data", box=None, header_style="dim"
+        "task",
+        "what",
+        "metric",
+        "parameters",
+        "batch",
+        "gradients a run",
+        "targets",
+        "data",
+        box=None,
+        header_style="dim",
     )
     for task in contract.tasks:
         tasks.add_row(
@@ -31,6 +40,7 @@ def show_contract(console: Console, contract: Contract, seconds: float, jobs: in
             f"{task.parameters:,}",
             str(task.batch_size),
             str(task.budget),
+            " ".join(f"{level:.4g}" for level in task.targets) or "–",
             task.data_hash[:8],
         )
     console.print(tasks)
@@ -72,6 +82,11 @@ def warnings(contract: Contract) -> list[str]:
         found.append(f"{len(contract.final_seeds)} final seeds resolve large differences only; 10 or more are usual.")
     if 0 < contract.trials < 10:
         found.append(f"{contract.trials} trials tune the learning rate only; momentum and ε keep their defaults.")
+    untimed = [task.name for task in contract.tasks if not task.targets and not contract.multiples]
+    if untimed and contract.suite != "targets":
+        found.append(
+            f"no targets are frozen for {', '.join(untimed)}, so no time to target is shown (thalweg targets)."
+        )
     names = [terms.name for terms in contract.optimizers]
     if "adamw" not in names and not contract.multiples:
         found.append("adamw does not take part, so nothing is compared with it.")
