@@ -124,7 +124,7 @@ def data() -> Iterator[Finding]:
             yield Finding(f"task {name}", "ok", row["files"])
         elif name in EMBEDDED:
             yield Finding(f"task {name}", "broken", row["what"], 'pip install "thalweg[lab]"')
-        else:
+        elif folder is not None:
             yield Finding(f"task {name}", "absent", row["what"])
 
 
