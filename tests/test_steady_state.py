@@ -85,8 +85,16 @@ def test_no_step_reads_a_value(spec: Spec, options: dict[str, Any], run: str) ->
     check(spec, options, run)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("options", [{}, MORE[-1]], ids=name)
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        pytest.param({}, torch.float64, marks=pytest.mark.slow),
+        ({}, torch.bfloat16),
+        (MORE[-1], torch.float64),
+        pytest.param(MORE[-1], torch.bfloat16, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: name(value) if isinstance(value, dict) else str(value),
+)
 @pytest.mark.parametrize("spec", [s for s in PLAIN if s.name in ("adamw", "dope")], ids=lambda spec: spec.id)
 def test_no_compiled_step_reads_a_value(spec: Spec, options: dict[str, Any], dtype: torch.dtype) -> None:
     check(spec, options, "compiled", dtype=dtype)

@@ -9,6 +9,7 @@ from commands import SMALL, Command, Finished, start
 from thalweg.__main__ import main
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.store import Store
+from thalweg.registry import OPTIMIZERS
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,15 @@ def _double_default() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _no_optimizers_left() -> Iterator[None]:
+    """A user's own optimizer is registered for the whole process; other tests go through all that are."""
+    before = dict(OPTIMIZERS)
+    yield
+    OPTIMIZERS.clear()
+    OPTIMIZERS.update(before)
 
 
 @pytest.fixture

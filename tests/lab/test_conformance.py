@@ -112,6 +112,7 @@ def test_an_exception_and_a_nan_are_failures() -> None:
     assert not tables._worst([GOOD, Cell(math.nan, 1e-6, "adam"), GOOD]).passed
 
 
+@pytest.mark.slow  # the documentation is built from two rules in every run of the checks
 def test_one_rule_from_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the compiled rows: the documentation is built from those of all rules."""
     monkeypatch.setattr(tables, "STRATEGIES", ("each", "foreach"))

@@ -39,7 +39,7 @@ def measurements(study: Path) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc to see the workers by")
-@pytest.mark.parametrize("runs", [1, 8])
+@pytest.mark.parametrize("runs", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_killed_and_continued_equals_uninterrupted(command: Command, study: Path, tmp_path: Path, runs: int) -> None:
     folder = tmp_path / "study"
     process = start("compare", *SMALL, "--store", folder, "--jobs", 2, cwd=tmp_path)

@@ -43,7 +43,8 @@ def test_a_sound_machine_is_shown_and_nothing_is_changed(command: Command, tmp_p
     assert found["thalweg"]["found"].startswith(thalweg.__version__)
     assert found["torch"]["found"] == torch.__version__
     assert found["task digits-mlp"]["state"] == "ok"
-    assert found["task cifar10"]["state"] == "absent"
+    assert found["data folder"]["state"] == "absent"
+    assert "task cifar10" not in found, "without a folder there is nothing to look for"
     assert found["references"]["state"] == "absent"
     assert list(tmp_path.iterdir()) == []
     assert not record.state_folder().exists()

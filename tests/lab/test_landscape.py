@@ -258,7 +258,7 @@ TRAILS = "document.querySelectorAll('#plane .plot .scatterlayer .trace').length"
 
 def test_title_and_figures_are_there(page: Page, landscape: Landscape) -> None:
     assert page.run("document.querySelectorAll('#plane .ground .contour').length") == 1
-    title = page.run("document.querySelector('#plane h4').textContent")
+    title = page.run("document.querySelector('#plane figcaption').textContent")
     assert f"{landscape.explained:.1%} of the variance" in title
     assert f"adamw {landscape.off[0]:.0%}, sgd {landscape.off[1]:.0%}" in title
 
