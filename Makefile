@@ -73,7 +73,6 @@ test-slow: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest -m slow
 
 pictures: $(VENV)/.dev-installed
-	$(BIN)/python scripts/pictures.py docs/pictures
 	$(BIN)/python scripts/monitor_picture.py docs/pictures
 	$(BIN)/python scripts/dcao_pictures.py docs/pictures
 	$(BIN)/python scripts/race_pictures.py docs/pictures

@@ -16,9 +16,9 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
+from drawing import BLUE, GREY, ORANGE, save
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
-from pictures import BLUE, GREY, ORANGE, save
 from scipy.special import lambertw
 from sklearn.datasets import load_digits
 from torch import Tensor, nn

@@ -12,8 +12,8 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
+from drawing import BLUE, GREY, ORANGE, save
 from matplotlib.ticker import NullFormatter
-from pictures import BLUE, GREY, ORANGE, save
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 

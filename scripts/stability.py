@@ -11,8 +11,8 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from drawing import BLUE, ORANGE, save
 from matplotlib.axes import Axes
-from pictures import BLUE, ORANGE, save
 
 COLUMNS = 3
 
