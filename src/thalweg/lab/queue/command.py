@@ -100,7 +100,7 @@ def check_tasks(contract: Contract) -> None:
         UserError: it does not; the message names the task and what differs.
     """
     for terms in contract.tasks:
-        here = task_terms(load_task(terms.name, terms.preset))
+        here = task_terms(load_task(terms.name, terms.preset)).model_copy(update={"targets": terms.targets})
         for field, there, mine in differences(terms.model_dump(mode="json"), here.model_dump(mode="json")):
             raise UserError(
                 f"task {terms.name} is another one here: its {field} is {brief(mine)}, the study's is {brief(there)}. Give"

@@ -41,11 +41,14 @@ _FILE = TypeAdapter(list[Targets])
 
 
 def with_targets(contract: Contract, file: Path | None = None) -> Contract:
-    """Return a contract with the targets of its tasks: those of a file, else those frozen with the package, else none.
+    """Return a contract with the targets of its tasks: those of a file, else those frozen with the package, else none; a
+    sweep, which times nothing, as it is.
 
     Raises:
         UserError: the file cannot be read.
     """
+    if contract.multiples:
+        return contract
     known = [*(read(file) if file is not None else []), *shipped()]
 
     def levels(task: TaskTerms) -> tuple[float, ...]:
