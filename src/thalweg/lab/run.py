@@ -59,7 +59,6 @@ class Trainer:
         )  # once: of a protocol, it takes a tenth of a small step
         self.batches = task.batches(config.seed)
         self.batch: Batch = task.validation
-        self.sharpness = Sharpness(self.model, self.optimizer, self.on(task.probe), task.loss)
         self.lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.losses: list[float] = []
         self.highest = -math.inf
@@ -138,10 +137,10 @@ class Trainer:
         factor = self.optimizer.history[-1].factors.get("lr", 1.0)
         return asked * (factor[0] if isinstance(factor, tuple) else factor)
 
-    def point(self, with_sharpness: bool = False) -> CurvePoint:
-        """Measure where training stands."""
+    def point(self, sharpness: Sharpness | None = None) -> CurvePoint:
+        """Measure where training stands; also how curved the loss is there, if it is given what measures that."""
         loss, value, self.also = self.evaluate(self.task.validation)
-        sharpness, threshold = self.sharpness.measure() if with_sharpness else (None, None)
+        curvature, threshold = (None, None) if sharpness is None else sharpness.measure()
         train_loss = sum(self.losses) / len(self.losses) if self.losses else math.nan
         self.losses.clear()
         return CurvePoint(
@@ -152,9 +151,13 @@ class Trainer:
             train_loss=finite(train_loss),
             validation_loss=finite(loss),
             validation=finite(value),
-            sharpness=sharpness,
+            sharpness=curvature,
             threshold=threshold,
         )
+
+    def sharpness(self) -> Sharpness:
+        """Begin to follow the curvature on the task's probe batch."""
+        return Sharpness(self.model, self.optimizer, self.on(self.task.probe), self.task.loss)
 
     def result(self, state: State, first: CurvePoint, last: CurvePoint, message: str = "") -> Result:
         """Sum the run up; the test split is read here, after final runs only."""
@@ -200,8 +203,8 @@ def train(
 ) -> Result | None:
     """Train the network of the configuration's seed until the budget is used up; None if stopped on the way."""
     trainer = Trainer(config, task)
-    probes = config.phase == "sharpness"
-    first = last = trainer.point(probes)
+    sharpness = trainer.sharpness() if config.phase == "sharpness" else None
+    first = last = trainer.point(sharpness)
     record(first)
     if first.validation_loss is None:
         raise ValueError(f"task {task.name}: the untrained network's loss is not finite")
@@ -215,7 +218,7 @@ def train(
                 return trainer.result("diverged", first, last, f"training loss {loss:.4g} at step {trainer.steps}")
             if trainer.seconds > config.timeout_seconds:
                 return trainer.result("timeout", first, last, f"{trainer.seconds:.0f} CPU seconds")
-        last = trainer.point(probes and number % SHARPNESS_EVERY == 0)
+        last = trainer.point(sharpness if number % SHARPNESS_EVERY == 0 else None)
         record(last)
     if last.validation is None or last.validation_loss is None or last.validation_loss > first.validation_loss:
         return trainer.result("diverged", first, last, "ended worse than the untrained network")
