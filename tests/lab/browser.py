@@ -98,6 +98,24 @@ class Page:
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
 
+def hides_and_shows(page: Page, trails: str) -> None:
+    """Check that the first button of an animation's legend takes an optimizer's trails away, and brings them back."""
+    button, before = "document.querySelector('#legend button')", page.run(trails)
+    page.run(f"{button}.click()")
+    assert page.run(f"{button}.getAttribute('aria-pressed')") == "false"
+    page.wait(f"{trails} < {before}")
+    page.run(f"{button}.click()")
+    page.wait(f"{trails} === {before}")
+
+
+def fits_a_phone_and_the_dark(page: Page) -> None:
+    """Check that a page needs no scrolling sideways on a phone, and is dark for who prefers that."""
+    page.size(390, 800)
+    page.wait("document.documentElement.scrollWidth <= 390")
+    page.scheme("dark")
+    page.wait("getComputedStyle(document.body).backgroundColor === 'rgb(17, 22, 28)'")
+
+
 @contextmanager
 def opened(file: Path, profile: Path) -> Generator[Page]:
     """A page on the desktop in light colours, that must end without an error or a request."""

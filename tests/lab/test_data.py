@@ -364,7 +364,7 @@ def test_the_list_needs_no_library_and_reads_no_file(data: Path, monkeypatch: py
 def test_a_missing_library_is_named_with_its_extra(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in LIBRARIES:
         monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(UserError, match=r'is not installed; this task needs it: pip install "thalweg\[tasks\]"'):
+    with pytest.raises(UserError, match=r'is not installed; this task needs: pip install "thalweg\[tasks\]"'):
         load_task(name)
 
 

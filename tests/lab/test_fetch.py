@@ -41,7 +41,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
             path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n", encoding="utf-8")
             return str(path)
 
-    monkeypatch.setattr(hub, "_needed", lambda module: Library)
+    monkeypatch.setattr(hub, "needed", lambda *_: Library)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "data"))
     return rows
 

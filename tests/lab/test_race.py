@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from browser import CHROMIUM, Page, opened
+from browser import CHROMIUM, Page, fits_a_phone_and_the_dark, hides_and_shows, opened
 from commands import Command, start
 from PIL import Image
 
@@ -284,16 +284,8 @@ def test_keys_move_the_slider(page: Page) -> None:
 
 
 def test_the_legend_hides_and_shows(page: Page) -> None:
-    before = page.run(TRAILS)
-    page.run("document.querySelector('#legend button').click()")
-    assert page.run("document.querySelector('#legend button').getAttribute('aria-pressed')") == "false"
-    page.wait(f"{TRAILS} < {before}")
-    page.run("document.querySelector('#legend button').click()")
-    page.wait(f"{TRAILS} === {before}")
+    hides_and_shows(page, TRAILS)
 
 
 def test_it_fits_a_phone_and_the_dark(page: Page) -> None:
-    page.size(390, 800)
-    page.wait("document.documentElement.scrollWidth <= 390")
-    page.scheme("dark")
-    page.wait("getComputedStyle(document.body).backgroundColor === 'rgb(17, 22, 28)'")
+    fits_a_phone_and_the_dark(page)

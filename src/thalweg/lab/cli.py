@@ -16,10 +16,8 @@ from thalweg.lab.bench import command as bench
 from thalweg.lab.comparison import Request
 from thalweg.lab.conformance import command as conformance
 from thalweg.lab.doctor import command as doctor
-from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.execution.conduct import conduct
-from thalweg.lab.execution.workers import available_cores
 from thalweg.lab.export import command as export
 from thalweg.lab.fetch import command as fetch
 from thalweg.lab.growth import require_extension
@@ -27,7 +25,7 @@ from thalweg.lab.landscape import command as landscape
 from thalweg.lab.listing import LISTINGS
 from thalweg.lab.merge import command as merge
 from thalweg.lab.new import command as new
-from thalweg.lab.options import Data, Device, Json, Quiet, Size, console, number, print_json
+from thalweg.lab.options import Data, Device, Jobs, Json, Quiet, Size, console, number, print_json, processes_of
 from thalweg.lab.queue.address import VARIABLE, is_url, parse
 from thalweg.lab.queue.command import Url, open_study, worker
 from thalweg.lab.race import command as race
@@ -105,7 +103,7 @@ def compare(
     data: Data = None,
     preset: Size = None,
     device: Device = None,
-    jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
+    jobs: Jobs = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the contract and stop.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -119,7 +117,7 @@ def compare(
     address = parse(store) if is_url(store) else None
     given = None if store is None or address else Path(store)
     request = Request(names or [], optimizers, trials, seeds, given, ruleset, preset, targets)
-    processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
+    processes = processes_of(jobs)
     contract = request.contract()
     folder = request.folder(contract)
     shown = console(as_json, quiet)

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from thalweg._version import __version__
 from thalweg.conformance.table import COLUMNS, RULES, Cell, Row, rows
-from thalweg.lab.errors import UserError, check_name, check_range
-from thalweg.lab.execution.workers import available_cores
+from thalweg.lab.errors import UserError, check_name
+from thalweg.lab.options import Jobs, processes_of
 
 PLAIN_WIDTH = 200
 """Columns when the output is no terminal: wide enough that no table breaks its lines."""
@@ -25,7 +25,7 @@ PLAIN_WIDTH = 200
 def command(
     rules: Annotated[str, typer.Option(help="Rules, separated by commas.")] = ",".join(RULES),
     device: Annotated[str, typer.Option(help="cpu or cuda; FSDP2 is always checked on the CPU.")] = "cpu",
-    jobs: Annotated[int | None, typer.Option(help="Rules worked on at a time; one a core if not given.")] = None,
+    jobs: Jobs = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Also save as FILE.md or FILE.json.")] = None,
 ) -> None:
@@ -33,7 +33,7 @@ def command(
     chosen = list(dict.fromkeys(check_name("--rules", name.strip(), RULES) for name in rules.split(",")))
     if check_name("--device", device, ("cpu", "cuda")) == "cuda" and not torch.cuda.is_available():
         raise UserError("--device is cuda, and torch finds no CUDA device here.")
-    processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
+    processes = processes_of(jobs)
     if output is not None and output.suffix not in (".md", ".json"):
         raise UserError(f"--output is {output}; it must end in .md or .json.")
 

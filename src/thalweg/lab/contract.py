@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 from thalweg.lab.errors import UserError
-from thalweg.lab.plain import brief, differences
+from thalweg.lab.plain import brief, plainest_difference
 from thalweg.lab.space import Entry, Frozen, default_point, points
 from thalweg.lab.tasks import Task, load_task
 from thalweg.lab.tasks.files import Preset
@@ -215,9 +215,9 @@ def require_same(stored: Contract, asked: Contract, folder: str) -> None:
     Raises:
         UserError: it holds another one; the message names the first field that differs, the plainest first.
     """
-    found = list(differences(stored.model_dump(mode="json"), asked.model_dump(mode="json")))
+    found = plainest_difference(stored.model_dump(mode="json"), asked.model_dump(mode="json"))
     if found:
-        field, there, here = min(found, key=lambda difference: len(difference[0]))
+        field, there, here = found
         raise UserError(
             f"--store {folder} holds another study: its contract has {field} = {brief(there)}, this command asks for"
             f" {brief(here)}. Repeat the stored study's options, or give another folder. Nothing was changed."

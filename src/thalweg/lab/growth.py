@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from thalweg.lab.contract import Contract, EntryTerms, TaskTerms, require_same
 from thalweg.lab.errors import UserError
-from thalweg.lab.plain import Json, brief, differences
+from thalweg.lab.plain import brief, plainest_difference
 
 Named = TypeVar("Named", TaskTerms, EntryTerms)
 
@@ -60,7 +60,7 @@ def _joined(one: Contract, other: Contract) -> Contract:
         )
     common = restricted(one, to=other)
     same = restricted(other, to=common).model_copy(update={"suite": one.suite})
-    found = min(differences(common.model_dump(mode="json"), same.model_dump(mode="json")), key=_plainest, default=None)
+    found = plainest_difference(common.model_dump(mode="json"), same.model_dump(mode="json"))
     if found:
         field, here, there = found
         raise UserError(f"these studies cannot be merged: {field} is {brief(here)} in one, {brief(there)} in another.")
@@ -77,7 +77,3 @@ def _joined(one: Contract, other: Contract) -> Contract:
 def _union(one: Sequence[Named], other: Sequence[Named]) -> list[Named]:
     names = {terms.name for terms in one}
     return [*one, *(terms for terms in other if terms.name not in names)]
-
-
-def _plainest(difference: tuple[str, Json, Json]) -> int:
-    return len(difference[0])

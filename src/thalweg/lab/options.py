@@ -12,7 +12,8 @@ from rich.console import Console
 
 from thalweg.lab.complete import one_of
 from thalweg.lab.device import use_device
-from thalweg.lab.errors import UserError
+from thalweg.lab.errors import UserError, check_range
+from thalweg.lab.execution.workers import available_cores
 from thalweg.lab.tasks.files import PRESETS, VARIABLE, use_data_folder
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
@@ -66,6 +67,18 @@ def _option(option: str, help: str, convert: Callable[[str], float], meant: str)
             raise UserError(f"{option} is {text!r}; it must be {meant}.") from None
 
     return typer.Option(option, metavar="N" if convert is int else "X", parser=parse, help=help)
+
+
+Jobs = Annotated[int | None, number("--jobs", "Processes; one a core if not given.")]
+
+
+def processes_of(jobs: int | None) -> int:
+    """Return how many processes ``--jobs`` means.
+
+    Raises:
+        UserError: none, or absurdly many.
+    """
+    return check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
 
 
 def check_output(option: str, path: Path, *suffixes: str) -> Path:

@@ -1,9 +1,11 @@
-"""Plain data, as JSON holds it: comparing two pieces of it, and making it of what the lab computes."""
+"""Plain data, as JSON and CSV hold it: comparing two pieces of it, and making it of what the lab computes."""
 
+import csv
 import dataclasses
+import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias, cast
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | float | bool | None"
@@ -19,6 +21,11 @@ def differences(one: Json, other: Json, field: str = "") -> Iterator[tuple[str, 
             yield from differences(left, right, f"{field}[{number}]")
     elif one != other:
         yield field, one, other
+
+
+def plainest_difference(one: Json, other: Json) -> tuple[str, Json, Json] | None:
+    """Return the difference whose field is the shortest to say; None if there is none."""
+    return min(differences(one, other), key=lambda difference: len(difference[0]), default=None)
 
 
 def brief(value: Json) -> str:
@@ -37,3 +44,12 @@ def plain(value: Any) -> Json:
     if isinstance(value, list):
         return [plain(item) for item in cast(list[Any], value)]
     return None if isinstance(value, float) and not math.isfinite(value) else cast(Json, value)
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a table as CSV; None is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -3,7 +3,21 @@
 from importlib import import_module
 from typing import Any
 
+from thalweg.lab.errors import UserError
+
 
 def untyped(module: str) -> Any:
     """Import a module that has no types."""
     return import_module(module)
+
+
+def needed(module: str, who: str, extra: str) -> Any:
+    """Import a module that comes with one of our extras.
+
+    Raises:
+        UserError: it is not installed; the message says who needs it and the command that gets it.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f'{error.name} is not installed; {who} needs: pip install "thalweg[{extra}]"') from error

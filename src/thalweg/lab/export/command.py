@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from thalweg.lab.complete import one_of
 from thalweg.lab.errors import UserError, check_name
 from thalweg.lab.options import Json, Quiet, console, print_json
 from thalweg.lab.store import Store
+from thalweg.lab.untyped import needed
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def command(
     W&B works offline and MLflow in a file, unless WANDB_MODE or MLFLOW_TRACKING_URI say otherwise.
     """
     form = FORMS[check_name("--to", to, FORMS)]
-    if form.module and find_spec(form.module) is None:
-        raise UserError(f'{form.module} is not installed; --to {to} needs: pip install "thalweg[{form.extra}]"')
+    if form.module:
+        needed(form.module, f"--to {to}", form.extra)
     runs = Analysis.of(Store.open(study)).runs
     if not runs:
         raise UserError(f"STUDY {study} has no finished run; there is nothing to export.")

@@ -1,13 +1,12 @@
 """Tables of runs and of curve points, as CSV and as parquet."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from thalweg.lab.analysis import Run
 from thalweg.lab.export.rows import Row, curve_rows, run_row, with_all_columns
 from thalweg.lab.page import write_text
+from thalweg.lab.plain import csv_text
 from thalweg.lab.untyped import untyped
 
 
@@ -27,11 +26,7 @@ def _write(runs: Sequence[Run], folder: Path, write: Callable[[list[Row], Path],
 
 
 def _csv(rows: list[Row], path: Path) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path.with_suffix(".csv"), "--output", text.getvalue())
+    write_text(path.with_suffix(".csv"), "--output", csv_text(rows[0], (row.values() for row in rows)))
 
 
 def _parquet(rows: list[Row], path: Path) -> None:

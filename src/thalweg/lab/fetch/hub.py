@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.lab.errors import UserError
-from thalweg.lab.untyped import untyped
+from thalweg.lab.untyped import needed
 
+WHO = "thalweg fetch"
 Row = Mapping[str, Any]
 Splits = Sequence[Iterable[Row]]
 """Training rows, then those of the other split if there is one."""
@@ -19,7 +20,7 @@ def load(name: str, config: str | None, splits: Sequence[str]) -> Splits:
     Raises:
         UserError: the library is not installed, or the data set cannot be had.
     """
-    datasets = _needed("datasets")
+    datasets = needed("datasets", WHO, "hub")
     try:
         return [datasets.load_dataset(name, config, split=split) for split in splits]
     except Exception as error:  # the library raises whatever its parts do: HTTP, disk, parsing
@@ -35,7 +36,7 @@ def vocabulary(path: Path) -> None:
     """
     if path.exists():
         return
-    hub = _needed("huggingface_hub")
+    hub = needed("huggingface_hub", WHO, "hub")
     try:
         found = hub.hf_hub_download("google-bert/bert-base-uncased", "vocab.txt")
     except Exception as error:
@@ -43,10 +44,3 @@ def vocabulary(path: Path) -> None:
         raise UserError(f"vocab.txt of google-bert/bert-base-uncased cannot be loaded: {said[0]}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(found, path)
-
-
-def _needed(module: str) -> Any:
-    try:
-        return untyped(module)
-    except ModuleNotFoundError as error:
-        raise UserError(f'{error.name} is not installed; thalweg fetch needs: pip install "thalweg[hub]"') from error

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from thalweg.lab.tasks.files import needed
+from thalweg.lab.tasks.files import library
 
 
 class BertSize(NamedTuple):
@@ -56,7 +56,7 @@ def _read(bert: nn.Module, packed: Tensor, vocabulary: dict[str, int]) -> Any:
 
 
 def _bert(kind: str, size: BertSize, vocabulary: dict[str, int], pretrained: Path | None, **options: int) -> nn.Module:
-    transformers = needed("transformers")
+    transformers = library("transformers")
     without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     if pretrained is not None:
         return _pretrained(getattr(transformers, kind), pretrained, **without, **options)
@@ -76,7 +76,7 @@ def _bert(kind: str, size: BertSize, vocabulary: dict[str, int], pretrained: Pat
 
 def _pretrained(kind: Any, folder: Path, **options: float) -> nn.Module:
     """Read weights from safetensors, which can hold nothing but tensors; the output layer is new, which is no news."""
-    logging = needed("transformers.utils.logging")
+    logging = library("transformers.utils.logging")
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -93,7 +93,7 @@ def _images(network: nn.Module) -> nn.Module:
 
 def resnet50(width: int, depths: list[int], classes: int) -> nn.Module:
     """Build a ResNet of bottlenecks: width 64, depths 3, 4, 6, 3 are ResNet-50.  He et al. 2015, arXiv:1512.03385, table 1"""
-    transformers = needed("transformers")
+    transformers = library("transformers")
     sizes = [4 * width * 2**stage for stage in range(4)]
     config = transformers.ResNetConfig(
         embedding_size=width, hidden_sizes=sizes, depths=depths, layer_type="bottleneck", num_labels=classes
@@ -103,7 +103,7 @@ def resnet50(width: int, depths: list[int], classes: int) -> nn.Module:
 
 def vit(image: int, patch: int, width: int, layers: int, heads: int, classes: int) -> nn.Module:
     """Build a ViT of arXiv:2010.11929; 224, 16, 384, 12, 6 are ViT-S/16 (Touvron et al. 2020, arXiv:2012.12877, table 1)."""
-    transformers = needed("transformers")
+    transformers = library("transformers")
     config = transformers.ViTConfig(
         image_size=image,
         patch_size=patch,

@@ -3,10 +3,10 @@
 import os
 import re
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any, TypeGuard
 
 from thalweg.lab.errors import UserError
+from thalweg.lab.untyped import needed
 
 VARIABLE = "THALWEG_STORE"
 """Environment variable with the URL, so that it need not stand in a command line, which every user of a machine can read."""
@@ -47,7 +47,8 @@ def parse(store: str) -> Address:
         UserError: it means none, or a library that it needs is not installed. The message holds nothing of the URL but its
             scheme, for who knows what the rest is.
     """
-    needs("optuna", "sqlalchemy", "psycopg")
+    for module in ("optuna", "sqlalchemy", "psycopg"):
+        needed(module, "--store URL", "workers")
     match = _SCHEME.match(store)
     scheme = match[1].lower() if match else ""
     if scheme == "journal" and len(store) > len("journal:"):
@@ -77,18 +78,3 @@ def _database(store: str) -> Address:
     port = f":{url.port}" if url.port else ""
     bare = url.difference_update_query(["password"]).set(drivername="postgresql+psycopg")._replace(password=None)
     return Address(f"postgresql://{user}{url.host or ''}{port}/{url.database}", database=bare, password=password)
-
-
-def needs(*modules: str) -> None:
-    """Check that libraries of the extra ``workers`` are installed.
-
-    Raises:
-        UserError: one is not.
-    """
-    for module in modules:
-        try:
-            import_module(module)
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f'{error.name} is not installed; --store URL needs: pip install "thalweg[workers]"'
-            ) from None

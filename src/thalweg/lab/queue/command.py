@@ -15,9 +15,9 @@ from thalweg.lab.contract import Contract, task_terms
 from thalweg.lab.errors import UserError, check_range
 from thalweg.lab.execution.board import Board, LocalBoard
 from thalweg.lab.execution.lock import only_runner
-from thalweg.lab.execution.workers import available_cores, run_from
-from thalweg.lab.options import Data, Json, Quiet, console, number, print_json
-from thalweg.lab.plain import brief, differences
+from thalweg.lab.execution.workers import run_from
+from thalweg.lab.options import Data, Jobs, Json, Quiet, console, number, print_json, processes_of
+from thalweg.lab.plain import brief, plainest_difference
 from thalweg.lab.progress import watch
 from thalweg.lab.queue.address import FORMS, VARIABLE, Address, parse
 from thalweg.lab.queue.slurm import parse_options, submit
@@ -33,7 +33,7 @@ def worker(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="Hash of the contract, or its beginning.")],
     store: Url = None,
     data: Data = None,
-    jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
+    jobs: Jobs = None,
     slurm: Annotated[int | None, number("--slurm", "Submit so many workers to Slurm, and end.")] = None,
     slurm_option: Annotated[
         list[str] | None,
@@ -48,7 +48,7 @@ def worker(
     """
     if store is None:
         raise UserError(f"--store is not given; it must be {FORMS}, or stand in the environment variable {VARIABLE}.")
-    processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
+    processes = processes_of(jobs)
     if slurm is None:
         summary = work(study, store, processes, console(as_json, quiet), quiet or as_json)
         if as_json:
@@ -101,7 +101,9 @@ def check_tasks(contract: Contract) -> None:
     """
     for terms in contract.tasks:
         here = task_terms(load_task(terms.name, terms.preset)).model_copy(update={"targets": terms.targets})
-        for field, there, mine in differences(terms.model_dump(mode="json"), here.model_dump(mode="json")):
+        found = plainest_difference(terms.model_dump(mode="json"), here.model_dump(mode="json"))
+        if found:
+            field, there, mine = found
             raise UserError(
                 f"task {terms.name} is another one here: its {field} is {brief(mine)}, the study's is {brief(there)}. Give"
                 " this machine the same data and version of thalweg."

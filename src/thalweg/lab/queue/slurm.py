@@ -11,7 +11,7 @@ from typing import Any
 from thalweg.lab.errors import UserError
 from thalweg.lab.options import console
 from thalweg.lab.queue.address import VARIABLE
-from thalweg.lab.untyped import untyped
+from thalweg.lab.untyped import needed
 
 
 def submit(study: str, store: str, count: int, jobs: int, options: dict[str, str], cluster: str = "slurm") -> list[Any]:
@@ -28,10 +28,7 @@ def submit(study: str, store: str, count: int, jobs: int, options: dict[str, str
     Raises:
         UserError: submitit or sbatch is not installed.
     """
-    try:
-        submitit = untyped("submitit")
-    except ModuleNotFoundError:
-        raise UserError('submitit is not installed; --slurm needs: pip install "thalweg[slurm]"') from None
+    submitit = needed("submitit", "--slurm", "slurm")
     os.environ[VARIABLE] = store
     try:
         executor = submitit.AutoExecutor(folder=Path(f"slurm-{study}"), cluster=cluster)

@@ -1,10 +1,7 @@
 """A study's runs as tables for other programs: runs.csv, a line a run, and curves.csv, a line a point of a curve."""
 
-import csv
-import io
-from collections.abc import Iterable
-
 from thalweg.lab.analysis import Analysis, Run
+from thalweg.lab.plain import csv_text
 from thalweg.lab.records import CurvePoint
 
 _KEY = ("task", "optimizer", "phase", "trial", "seed")
@@ -15,7 +12,7 @@ CURVE_COLUMNS = tuple(CurvePoint.model_fields)
 
 def runs_csv(analysis: Analysis) -> str:
     """Return every finished run; empty fields are what a failed run does not have."""
-    return _written(RUN_COLUMNS, (_run(run) for run in analysis.runs))
+    return csv_text(RUN_COLUMNS, (_run(run) for run in analysis.runs))
 
 
 def _run(run: Run) -> list[object]:
@@ -32,15 +29,7 @@ def curves_csv(analysis: Analysis) -> str:
     """Return every point of the curves of the final runs and of those that measured sharpness."""
     runs = [run for cell in analysis.cells for run in [*cell.finals, *([cell.sharpness] if cell.sharpness else [])]]
     keys = [[getattr(run.config, name) for name in _KEY] for run in runs]
-    return _written(
+    return csv_text(
         (*_KEY, *CURVE_COLUMNS),
         ([*key, *vars(point).values()] for key, run in zip(keys, runs, strict=True) for point in run.curve),
     )
-
-
-def _written(columns: tuple[str, ...], rows: Iterable[list[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -6,12 +6,24 @@ from typing import Annotated
 import typer
 
 from thalweg.lab.analysis import Analysis
+from thalweg.lab.comparison import study_folder
 from thalweg.lab.contract import draw_up
 from thalweg.lab.errors import check_range
 from thalweg.lab.estimate import estimate_seconds
 from thalweg.lab.execution.conduct import conduct
-from thalweg.lab.execution.workers import available_cores
-from thalweg.lab.options import Data, Device, Json, Quiet, Size, check_output, console, number, print_json
+from thalweg.lab.options import (
+    Data,
+    Device,
+    Jobs,
+    Json,
+    Quiet,
+    Size,
+    check_output,
+    console,
+    number,
+    print_json,
+    processes_of,
+)
 from thalweg.lab.show import show_contract
 from thalweg.lab.store import Store
 from thalweg.lab.suites import resolve
@@ -31,7 +43,7 @@ def command(
     data: Data = None,
     preset: Size = None,
     device: Device = None,
-    jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
+    jobs: Jobs = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -40,10 +52,10 @@ def command(
     `thalweg compare … --targets FILE` reads them; tasks that need no files have theirs with the package.
     """
     check_output("--output", output, ".json")
-    processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
+    processes = processes_of(jobs)
     tuned = check_range("--trials", trials, 1, 4096), check_range("--seeds", seeds, 1, 1000)
     contract = draw_up("targets", list(resolve(names).tasks), references(), *tuned, preset=check_preset(preset))
-    folder = store or Path("studies") / f"targets-{contract.hash[:8]}"
+    folder = store or study_folder(contract)
     shown, opened = console(as_json, quiet), Store.create(folder, contract)
     show_contract(shown, contract, estimate_seconds(contract, processes), processes, str(folder))
     conduct(opened, shown, processes, quiet or as_json, "the same command")

@@ -3,6 +3,7 @@
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -31,9 +32,10 @@ class Targets(Frozen):
     """Hash of the study that found them."""
     environment: str
 
-    def are_of(self, task: TaskTerms) -> bool:
-        """Whether they are of a task as a contract has it."""
-        return all(getattr(self, name) == getattr(task, name) for name in IDENTITY) and self.task == task.name
+    def are_of(self, task: TaskTerms | Self) -> bool:
+        """Whether they are of a task as a contract, or another study's targets, have it."""
+        name = task.name if isinstance(task, TaskTerms) else task.task
+        return self.task == name and all(getattr(self, field) == getattr(task, field) for field in IDENTITY)
 
 
 IDENTITY = ("data_hash", "metric", "parameters", "batch_size", "budget")
@@ -88,11 +90,7 @@ def add(file: Path, found: list[Targets]) -> None:
     Raises:
         UserError: it holds something else, or cannot be written.
     """
-    kept = [one for one in (read(file) if file.exists() else []) if not any(_same(one, new) for new in found)]
+    kept = [one for one in (read(file) if file.exists() else []) if not any(one.are_of(new) for new in found)]
     rows = sorted([*kept, *found], key=lambda targets: (targets.task, targets.data_hash))
     text = json.dumps([targets.model_dump(mode="json") for targets in rows], indent=2, ensure_ascii=False)
     write_text(file, "--output", text + "\n")
-
-
-def _same(one: Targets, other: Targets) -> bool:
-    return one.task == other.task and all(getattr(one, name) == getattr(other, name) for name in IDENTITY)

@@ -4,12 +4,12 @@ import hashlib
 from pydoc_data.topics import topics
 
 from thalweg.lab.models import GPT
-from thalweg.lab.tasks.task import Metric, Task
-from thalweg.lab.tasks.text import cross_entropies, cross_entropy, encode, numbered, random_windows, spread_windows
+from thalweg.lab.tasks.task import Task
+from thalweg.lab.tasks.text import encode, language_task, numbered
 
 CONTEXT = 32
 BATCH = 16
-HELD_OUT_WINDOWS, PROBE_WINDOWS = 128, 32
+HELD_OUT_WINDOWS = 128
 VALIDATION, TEST = 0.1, 0.1
 
 
@@ -23,16 +23,14 @@ def docs_gpt_task() -> Task:
     tokens = encode(text, alphabet)
     first, second = int(len(text) * (1 - VALIDATION - TEST)), int(len(text) * (1 - TEST))
     train, validation, test = tokens[:first], tokens[first:second], tokens[second:]
-    return Task(
+    return language_task(
+        (train, validation, test),
+        CONTEXT,
+        HELD_OUT_WINDOWS,
+        "nats/char",
         name="docs-gpt",
         summary="next character of Python's documentation, 2-layer GPT",
         build=lambda: GPT(len(alphabet), CONTEXT, width=32, heads=2, layers=2),
-        sample=random_windows(train, CONTEXT),
-        loss=cross_entropy,
-        metric=Metric("cross-entropy", "nats/char", "min", margin=0.02, measure=cross_entropies),
-        probe=spread_windows(train, PROBE_WINDOWS, CONTEXT),
-        validation=spread_windows(validation, HELD_OUT_WINDOWS, CONTEXT),
-        test=spread_windows(test, HELD_OUT_WINDOWS, CONTEXT),
         batch_size=BATCH,
         budget=300,
         data_hash=hashlib.sha256(text.encode()).hexdigest()[:16],

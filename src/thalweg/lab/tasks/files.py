@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from thalweg.lab.errors import UserError, check_name
-from thalweg.lab.untyped import untyped
+from thalweg.lab.untyped import needed
 
 VARIABLE = "THALWEG_DATA"
 """Environment variable with the data folder: set by ``--data`` and inherited by worker processes, so that no run's
@@ -130,13 +130,10 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} is no UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}.") from error
 
 
-def needed(module: str) -> Any:
-    """Import a library that some tasks on files need.
+def library(module: str) -> Any:
+    """Import a library of the extra ``tasks``.
 
     Raises:
         UserError: it is not installed.
     """
-    try:
-        return untyped(module)
-    except ModuleNotFoundError as error:
-        raise UserError(f'{error.name} is not installed; this task needs it: pip install "thalweg[tasks]"') from error
+    return needed(module, "this task", "tasks")

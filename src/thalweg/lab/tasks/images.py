@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thalweg.lab.errors import UserError
-from thalweg.lab.tasks.files import needed
+from thalweg.lab.tasks.files import library
 from thalweg.lab.tasks.task import Batch, epochs
 
 ENDINGS = (".jpeg", ".jpg", ".png")
@@ -67,7 +67,7 @@ def decode(path: Path, shorter: int) -> Tensor:
     Raises:
         UserError: it is damaged, no image, or has absurdly many pixels.
     """
-    Image = needed("PIL.Image")
+    Image = library("PIL.Image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from thalweg.lab.errors import UserError
 from thalweg.lab.models import GPT
-from thalweg.lab.tasks.files import Layout, Preset, needed, read_text
-from thalweg.lab.tasks.task import FromFiles, Metric, Task
-from thalweg.lab.tasks.text import cross_entropies, cross_entropy, encode, numbered, random_windows, spread_windows
+from thalweg.lab.tasks.files import Layout, Preset, library, read_text
+from thalweg.lab.tasks.task import FromFiles, Task
+from thalweg.lab.tasks.text import encode, language_task, numbered
 
 
 class AnyText(Layout):
@@ -46,7 +46,6 @@ BYTE_PAIRS = BytePairs(
 )
 HELD_OUT = 20
 """Validation is the last but one, test the last of so many parts of the text."""
-PROBE_WINDOWS = 32
 ROWS_AT_ONCE = 50
 
 
@@ -108,7 +107,7 @@ def byte_pairs(text: str, data: Path | None) -> list[int]:
     Raises:
         UserError: their two files are missing or damaged.
     """
-    tokenizers = needed("tokenizers")
+    tokenizers = library("tokenizers")
     numbers, merges = BYTE_PAIRS.paths(data)
     try:
         pairs = tokenizers.ByteLevelBPETokenizer(str(numbers), str(merges))
@@ -124,18 +123,15 @@ def _task(
     if held_out <= size.context:
         fewest = HELD_OUT * (size.context + 1)
         raise UserError(f"{path} has {len(tokens)} tokens; preset {preset} takes {fewest} or more: give a longer text.")
-    train, validation, test = tokens[: -2 * held_out], tokens[-2 * held_out : -held_out], tokens[-held_out:]
-    return Task(
+    return language_task(
+        (tokens[: -2 * held_out], tokens[-2 * held_out : -held_out], tokens[-held_out:]),
+        size.context,
+        size.windows,
+        unit,
         name=name,
         summary=f"next {what} of {path.name} ({len(tokens)} tokens of {kinds} kinds), {size.layers}-layer GPT of width"
         f" {size.width}, preset {preset}",
         build=lambda: GPT(kinds, size.context, size.width, size.heads, size.layers),
-        sample=random_windows(train, size.context),
-        loss=cross_entropy,
-        metric=Metric("cross-entropy", unit, "min", margin=0.02, measure=cross_entropies),
-        probe=spread_windows(train, PROBE_WINDOWS, size.context),
-        validation=spread_windows(validation, size.windows, size.context),
-        test=spread_windows(test, size.windows, size.context),
         batch_size=size.batch_size,
         budget=size.budget,
         data_hash=hashlib.sha256(text.encode()).hexdigest()[:16],

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from thalweg.lab.errors import UserError
 from thalweg.lab.models import GPT, WordLSTM
 from thalweg.lab.tasks.files import Layout, Preset, read_text
-from thalweg.lab.tasks.task import FromFiles, Metric, Task, hash_tensors
-from thalweg.lab.tasks.text import cross_entropies, cross_entropy, encode, numbered, random_windows, spread_windows
+from thalweg.lab.tasks.task import FromFiles, Task, hash_tensors
+from thalweg.lab.tasks.text import encode, language_task, numbered
 
 LAYOUT = Layout(
     what="Penn Treebank, one sentence a line",
@@ -18,7 +18,6 @@ LAYOUT = Layout(
     files="{ptb.train.txt, ptb.valid.txt, ptb.test.txt}",
     required=("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"),
 )
-PROBE_WINDOWS = 32
 ROWS_AT_ONCE = 100
 """Whose logits of 20 words each over 10,000 fill 80 MB."""
 
@@ -93,22 +92,18 @@ def _task(
 ) -> Task:
     """Make the task of three splits, each a row of symbols; the vocabulary is that of the first."""
     numbers = numbered(splits[0])
-    train, validation, test = (
-        _encoded(LAYOUT.required[number], split, numbers, size.context) for number, split in enumerate(splits)
-    )
-    return Task(
+    tokens = [_encoded(LAYOUT.required[number], split, numbers, size.context) for number, split in enumerate(splits)]
+    return language_task(
+        tokens,
+        size.context,
+        size.windows,
+        unit,
         name=name,
         summary=f"{summary}, preset {preset}",
         build=lambda: model(len(numbers)),
-        sample=random_windows(train, size.context),
-        loss=cross_entropy,
-        metric=Metric("cross-entropy", unit, "min", margin=0.02, measure=cross_entropies),
-        probe=spread_windows(train, PROBE_WINDOWS, size.context),
-        validation=spread_windows(validation, size.windows, size.context),
-        test=spread_windows(test, size.windows, size.context),
         batch_size=size.batch_size,
         budget=size.budget,
-        data_hash=hash_tensors(train, validation, test),
+        data_hash=hash_tensors(*tokens),
         preset=preset,
         rows_at_once=ROWS_AT_ONCE,
     )

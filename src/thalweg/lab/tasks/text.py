@@ -1,12 +1,15 @@
 """Language models' data: a row of tokens, cut into windows whose targets are the same moved one on."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from thalweg.lab.tasks.task import Batch
+from thalweg.lab.tasks.task import Batch, Metric, Task
+
+PROBE_WINDOWS = 32
 
 
 def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -49,3 +52,25 @@ def random_windows(tokens: Tensor, context: int) -> Callable[[torch.Generator, i
             yield windows(tokens, starts, context)
 
     return sample
+
+
+def language_task(splits: Sequence[Tensor], context: int, held_out: int, unit: str, **rest: Any) -> Task:
+    """Make the task of predicting the next token.
+
+    Args:
+        splits: tokens to train on, of validation and of the test, each (length,).
+        context: tokens a window.
+        held_out: windows of validation and of the test, evenly spaced.
+        unit: of the cross-entropy that it is judged by, such as ``nats/char``.
+        rest: the other fields of `Task`.
+    """
+    train, validation, test = splits
+    return Task(
+        sample=random_windows(train, context),
+        loss=cross_entropy,
+        metric=Metric("cross-entropy", unit, "min", margin=0.02, measure=cross_entropies),
+        probe=spread_windows(train, PROBE_WINDOWS, context),
+        validation=spread_windows(validation, held_out, context),
+        test=spread_windows(test, held_out, context),
+        **rest,
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from thalweg.lab.errors import UserError
-from thalweg.lab.tasks.files import Layout, needed, read_text
+from thalweg.lab.tasks.files import Layout, library, read_text
 
 VOCABULARY = Layout(
     what="WordPieces of bert-base-uncased, one a line",
@@ -57,7 +57,7 @@ def read_vocabulary(data: Path | None) -> dict[str, int]:
 
 def tokenizer(vocabulary: dict[str, int], length: int) -> Any:
     """Make the uncased tokenizer of BERT, which fills or cuts every text to `length` tokens."""
-    made = needed("tokenizers").BertWordPieceTokenizer(vocabulary, lowercase=True)
+    made = library("tokenizers").BertWordPieceTokenizer(vocabulary, lowercase=True)
     made.enable_padding(length=length, pad_id=vocabulary["[PAD]"])
     made.enable_truncation(length)
     return made

@@ -13,9 +13,8 @@ from rich.live import Live
 
 from thalweg.lab.complete import one_of
 from thalweg.lab.environment import environment
-from thalweg.lab.errors import check_name, check_range
-from thalweg.lab.execution.workers import available_cores
-from thalweg.lab.options import Data, Json, Quiet, check_output, console, number, print_json
+from thalweg.lab.errors import check_name
+from thalweg.lab.options import Data, Jobs, Json, Quiet, check_output, console, print_json, processes_of
 from thalweg.lab.plain import plain
 from thalweg.lab.verify import record
 from thalweg.lab.verify.references import GROUPS, Group
@@ -31,7 +30,7 @@ def command(
         typer.Option(help=f"One group: {', '.join(GROUPS)}; all if not given.", autocompletion=one_of(GROUPS)),
     ] = None,
     data: Data = None,
-    jobs: Annotated[int | None, number("--jobs", "Processes; one a core if not given.")] = None,
+    jobs: Jobs = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Also save: FILE.csv, or FILE.json with every probe of the runs."),
@@ -44,7 +43,7 @@ def command(
     What all groups came to is kept in a file that reports are stamped with.
     """
     chosen = GROUPS if only is None else {only: GROUPS[check_name("--only", only, GROUPS)]}
-    processes = check_range("--jobs", available_cores() if jobs is None else jobs, 1, 1024)
+    processes = processes_of(jobs)
     if output is not None:
         check_output("--output", output, ".json", ".csv")
     shown = console(as_json, quiet)

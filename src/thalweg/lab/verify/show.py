@@ -1,7 +1,5 @@
 """Outcomes as a table for the terminal, as lines, as CSV and as plain data."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from thalweg.lab.plain import csv_text
 from thalweg.lab.verify.references import Group, Reference
 from thalweg.lab.verify.run import Outcome, Verdict
 
@@ -86,11 +85,7 @@ def row(outcome: Outcome) -> dict[str, Any]:
 
 def as_csv(outcomes: Sequence[Outcome]) -> str:
     """One line an outcome."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(row(outcome).values() for outcome in outcomes)
-    return text.getvalue()
+    return csv_text(COLUMNS, (row(outcome).values() for outcome in outcomes))
 
 
 def as_data(group: Group, outcomes: Sequence[Outcome], traces: bool = False) -> dict[str, Any]:
