@@ -9,8 +9,9 @@ from thalweg.lab.analysis import Analysis
 from thalweg.lab.space import tuned_names
 
 ENOUGH_SEEDS = 10
-BUDGET_SLACK = 0.03
-"""The last step may overshoot the budget by less than this part: newton_cg's, the dearest, is 2.8 % of 300 gradients."""
+BUDGET_SLACK = 0.04
+"""The last step may overshoot the budget by less than this part: one with a probe of dcao, the dearest, is 3.7 % of 300
+gradients."""
 
 VERIFIED = "verified.json"
 """In the study's folder: what ``thalweg verify`` found on the machine, {"passed": bool, "date": str, "failed": [str, …]}."""
@@ -63,18 +64,20 @@ def _crashes(analysis: Analysis) -> Light:
 
 
 def _budget(analysis: Analysis) -> Light:
-    over = [
-        run.config.path
+    used = {
+        run.config.path: run.config.used(run.result.steps, run.result.charged) / run.config.budget
         for run in analysis.runs
-        if run.result.ok
-        and run.config.phase != "timing"
-        and abs(run.config.used(run.result.steps, run.result.charged) / run.config.budget - 1) > BUDGET_SLACK
-    ]
-    if over:
-        return Light("red", "Unequal budget", f"{len(over)} runs used more than their gradients: {over[0]} …")
+        if run.result.ok and run.config.phase != "timing"
+    }
+    counted = analysis.store.contract.counted
+    furthest = max(used, key=lambda path: abs(used[path] - 1), default=None)
+    off = 0.0 if furthest is None else float(used[furthest]) - 1
+    if abs(off) > BUDGET_SLACK:
+        return Light("red", "Unequal budget", f"{furthest} used {1 + off:.1%} of its {counted}.")
     trials = analysis.store.contract.trials
     tuning = f"{trials} trials each" if trials else "No trials"
-    return Light("green", "Equal budget", f"{tuning}, equal {analysis.store.contract.counted} a run.")
+    overran = f"; no step is cut short, so the last one overran by up to {off:.1%}" if off > 0 else ""
+    return Light("green", "Equal budget", f"{tuning}, equal {counted} a run{overran}.")
 
 
 def _boundary(analysis: Analysis) -> Light:
@@ -114,15 +117,17 @@ def _inclusion(analysis: Analysis) -> Light:
     if not found:
         detail = f"Of {len(pairs)} pairs in which one contains the other, none has the larger one worse."
         return Light("green", "Inclusion holds", detail if pairs else "No optimizer contains another one.")
-    said = ", ".join(f"{whole} is worse than {part} on {task}" for whole, part, task in found)
-    tuned = any(INCLUSIONS[whole, part] in searched[whole] for whole, part, _ in found)
-    limits = ", ".join(sorted({f"{INCLUSIONS[whole, part]} of {whole}" for whole, part, _ in found}))
-    why = (
-        f"though it contains it and {limits} was searched: its space or its trials are too small."
-        if tuned
-        else f"which it contains in a limit of what was fixed ({limits}): more trials search that too."
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for whole, part, task in found:
+        tasks.setdefault((whole, part), []).append(task)
+    why = {True: "searched: its space or its trials are too small", False: "fixed: more trials search it"}
+    tuned = {pair: INCLUSIONS[pair] in searched[pair[0]] for pair in tasks}
+    said = (
+        f"{whole} is worse than {part} on {', '.join(where)}, and contains it in a limit of {INCLUSIONS[whole, part]},"
+        f" {why[tuned[whole, part]]}."
+        for (whole, part), where in tasks.items()
     )
-    return Light("red" if tuned else "amber", "Inclusion violated", f"{said}, {why}")
+    return Light("red" if any(tuned.values()) else "amber", "Inclusion violated", " ".join(said))
 
 
 def _references(analysis: Analysis) -> Light:

@@ -62,7 +62,8 @@ class Trainer:
         self.lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.losses: list[float] = []
         self.highest = -math.inf
-        self.steps, self.charged = 0, Fraction(0)
+        self.steps = 0
+        self.charged: Fraction | int = 0  # whole, and so quick to count, until a method is charged thirds
         self.seconds = 0.0
 
     def on(self, batch: Batch) -> Batch:
@@ -269,7 +270,7 @@ def progress(used: Fraction | float, budget: int) -> float:
     return min(float(used + 1) / (budget + 1), 1.0)
 
 
-def number(charged: Fraction) -> float:
+def number(charged: Fraction | int) -> float:
     """Return a count as JSON holds it: whole if it is."""
     return int(charged) if charged.denominator == 1 else round(float(charged), 3)
 

@@ -9,7 +9,7 @@ function reached(task) {
     return { x: steps.x, y: steps.y.map((part) => 100 * part), mode: "lines", line: line(row.optimizer, { shape: "hv" }),
       hovertemplate: `<b>${label}</b> %{y:.0f} % of the seeds<br>by %{x:.4g} ${X[clock]}<extra></extra>` };
   });
-  return { traces, annotations: [{ xref: "paper", yref: "paper", x: 0.01, y: 1, xanchor: "left", yanchor: "top", showarrow: false, text: `target ${task.targets[level(task)]} ${safe(task.unit)}` }],
+  return { traces, annotations: [{ xref: "paper", yref: "paper", x: 0.01, y: 1, xanchor: "left", yanchor: "top", showarrow: false, text: `target ${+task.targets[level(task)].toPrecision(4)} ${safe(task.unit)}` }],
     xaxis: axis({ title: { text: X[clock] }, rangemode: "tozero" }), yaxis: axis({ title: { text: "seeds that have reached it, %" }, range: [-3, 112], tickvals: [0, 25, 50, 75, 100] }) };
 }
 

@@ -89,7 +89,7 @@ def edge_task() -> Task:
         build=lambda: mlp([64, 64, 64, 10], nn.Tanh),
         sample=epochs(*train),
         loss=half_squared_error,
-        metric=Metric("squared error", "half, per image", "min", margin=0.005, measure=half_squared_errors),
+        metric=Metric("half squared error", "per image", "min", margin=0.005, measure=half_squared_errors),
         probe=train,
         validation=data.validation,
         test=data.test,

@@ -39,7 +39,7 @@ def quadratic_task() -> Task:
         build=lambda: Point(curvature.clone()),
         sample=noise,
         loss=lambda losses, _: losses.mean(),
-        metric=Metric("expected loss", "–", "min", margin=0.005, measure=lambda losses, _: losses),
+        metric=Metric("expected loss", "units", "min", margin=0.005, measure=lambda losses, _: losses),
         probe=held_out,
         validation=held_out,
         test=held_out,
