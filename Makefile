@@ -6,7 +6,8 @@
 # Both need Python 3.11 or later, make and the package registry, and install into .venv the first time only.
 
 VENV ?= .venv
-WORKERS ?= auto
+# One more than cores: many a test waits for processes of its own.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
@@ -47,27 +48,16 @@ docs-of-two-rules: $(VENV)/.dev-installed
 build/conformance.md: $(VENV)/.dev-installed $(shell find src/thalweg/core src/thalweg/rules src/thalweg/conformance -name '*.py')
 	$(BIN)/thalweg conformance --output $@ >/dev/null
 
+EXAMPLES := train nesterov_lookahead continue_from_torch continue_from_schedulefree continue_from_muon kill_and_resume \
+	schedule_free_loop newton_quadratic dcao_loop route_and_train curvature_monitor curvature_lightning \
+	curvature_huggingface accelerate_loop lightning_module huggingface_trainer
+
+# Two at a time, one thread each.
 examples: $(VENV)/.dev-installed
-	$(BIN)/python examples/train.py
-	$(BIN)/python examples/nesterov_lookahead.py
-	$(BIN)/python examples/continue_from_torch.py
-	$(BIN)/python examples/continue_from_schedulefree.py
-	$(BIN)/python examples/continue_from_muon.py
-	$(BIN)/python examples/kill_and_resume.py
-	$(BIN)/python examples/schedule_free_loop.py
-	$(BIN)/python examples/newton_quadratic.py
-	$(BIN)/python examples/dcao_loop.py
-	$(BIN)/python examples/route_and_train.py
-	$(BIN)/python examples/curvature_monitor.py
-	$(BIN)/python examples/curvature_lightning.py
-	$(BIN)/python examples/curvature_huggingface.py
-	$(BIN)/python examples/accelerate_loop.py
-	$(BIN)/python examples/lightning_module.py
-	$(BIN)/python examples/huggingface_trainer.py
-	$(BIN)/python scripts/guide.py
+	printf '%s\n' scripts/guide.py $(EXAMPLES:%=examples/%.py) | OMP_NUM_THREADS=1 xargs -P 2 -n 1 $(BIN)/python
 
 pytest: $(VENV)/.dev-installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 
 test-slow: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest -m slow

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import SMALL, Command, Finished, start
+from filelock import FileLock
 
 from thalweg.__main__ import main
 from thalweg.lab.analysis import Analysis
@@ -45,13 +46,18 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 @pytest.fixture(scope="session")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished small study, to be read only."""
-    folder = tmp_path_factory.mktemp("lab") / "study"
-    process = start("compare", *SMALL, "--store", folder, cwd=folder.parent)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    (folder.parent / "stdout.txt").write_text(out, encoding="utf-8")
+def study(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A finished small study, to be read only; the first of the processes that test makes it for all of them."""
+    own = tmp_path_factory.getbasetemp()
+    place = (own if worker_id == "master" else own.parent) / "lab"
+    place.mkdir(exist_ok=True)
+    folder, output = place / "study", place / "stdout.txt"
+    with FileLock(place / "lock"):
+        if not output.exists():
+            process = start("compare", *SMALL, "--store", folder, cwd=place)
+            out, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+            output.write_text(out, encoding="utf-8")
     return folder
 
 

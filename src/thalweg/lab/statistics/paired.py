@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from thalweg.lab.untyped import untyped
 
-optimize, stats = untyped("scipy.optimize"), untyped("scipy.stats")
+scipy = untyped("scipy")  # whose parts it imports when they are used: scipy.stats takes a second
 
 Verdict = Literal["better", "worse", "tie", "not resolved"]
 Values = NDArray[np.float64]
@@ -80,7 +80,7 @@ def student_interval(differences: Values, confidence: float) -> Interval:
     """Return the mean of paired differences with Student's interval."""
     mean = float(differences.mean())
     error = float(differences.std(ddof=1)) / len(differences) ** 0.5
-    reach = float(stats.t.ppf((1 + confidence) / 2, len(differences) - 1)) * error
+    reach = float(scipy.stats.t.ppf((1 + confidence) / 2, len(differences) - 1)) * error
     return Interval(mean, mean - reach, mean + reach)
 
 
@@ -98,7 +98,7 @@ def _verdict_with_failures(candidate: Values, reference: Values, alpha: float) -
     failures = int(np.isinf(candidate).sum()) - int(np.isinf(reference).sum())
     if np.array_equal(candidate, reference):
         return "tie" if np.isfinite(candidate).any() else "not resolved"
-    if float(stats.mannwhitneyu(candidate, reference).pvalue) > alpha:
+    if float(scipy.stats.mannwhitneyu(candidate, reference).pvalue) > alpha:
         return "not resolved"
     if probability_of_improvement(candidate, reference) > 0.5:
         return "better" if failures <= 0 else "not resolved"
@@ -112,12 +112,12 @@ def minimum_detectable(differences: Values, alpha: float) -> float:
     """
     freedom = len(differences) - 1
     error = float(differences.std(ddof=1)) / len(differences) ** 0.5
-    critical = float(stats.t.ppf(1 - alpha / 2, freedom))
+    critical = float(scipy.stats.t.ppf(1 - alpha / 2, freedom))
 
     def excess(shift: float) -> float:
-        return float(stats.nct.sf(critical, freedom, shift)) - POWER
+        return float(scipy.stats.nct.sf(critical, freedom, shift)) - POWER
 
-    return float(optimize.brentq(excess, 0.0, critical * 4 + 10)) * error
+    return float(scipy.optimize.brentq(excess, 0.0, critical * 4 + 10)) * error
 
 
 def probability_of_improvement(candidate: Values, reference: Values) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from thalweg.lab.statistics.paired import Values
 from thalweg.lab.untyped import untyped
 
-stats = untyped("scipy.stats")
+scipy = untyped("scipy")  # whose parts it imports when they are used: scipy.stats takes a second
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Times:
         """The times to one target as scipy's `CensoredData`."""
         column = self.reached[:, level]
         missed = np.isinf(column)
-        return stats.CensoredData(uncensored=column[~missed], right=self.ends[missed])
+        return scipy.stats.CensoredData(uncensored=column[~missed], right=self.ends[missed])
 
 
 def time_to(clock: Values, metric: Values, target: float) -> float:
@@ -74,7 +74,7 @@ def share_reached(times: Times, level: int) -> list[tuple[float, float]]:
 
     The Kaplan–Meier estimate, `scipy.stats.ecdf` of censored data. It begins at time 0 and ends where the last run does.
     """
-    cdf = stats.ecdf(times.censored(level)).cdf
+    cdf = scipy.stats.ecdf(times.censored(level)).cdf
     steps = [(0.0, 0.0), *zip(cdf.quantiles.tolist(), cdf.probabilities.tolist(), strict=True)]
     # Censored times change nothing: the first, the last, and where the curve rises.
     rises = [step for before, step in pairwise(steps) if step[1] > before[1]]
@@ -87,7 +87,7 @@ def log_rank(candidate: Times, reference: Times, level: int) -> float | None:
     It takes the seeds as unpaired. None when no run of either has reached the target.
     """
     with np.errstate(invalid="ignore"):
-        p = float(stats.logrank(candidate.censored(level), reference.censored(level)).pvalue)
+        p = float(scipy.stats.logrank(candidate.censored(level), reference.censored(level)).pvalue)
     return None if np.isnan(p) else p
 
 
