@@ -6,9 +6,11 @@ import pytest
 import torch
 from commands import SMALL, Command, Finished, start
 from filelock import FileLock
+from shared import Inline
 
 from thalweg.__main__ import main
 from thalweg.lab.analysis import Analysis
+from thalweg.lab.execution import workers
 from thalweg.lab.store import Store
 from thalweg.registry import OPTIMIZERS
 
@@ -43,6 +45,13 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return Finished(ended.value.code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are done in this process."""
+    monkeypatch.setattr(workers, "_Slot", Inline)
+    monkeypatch.setattr(workers, "_stop", None, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,7 @@ def test_nothing_said_of_tuning_is_said(tmp_path: Path) -> None:
             assert page.run("document.querySelectorAll('.plot .main-svg').length") > 0
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_comparison_hands_off_from_the_command_line(command: Command, tmp_path: Path) -> None:
     arguments = ["digits-mlp", "--ruleset", "hands-off", "-o", "adamw,dcao", "--seeds", 1, "--jobs", 1]
     done = command("compare", *arguments, "--store", tmp_path / "study", "--json")

@@ -250,6 +250,7 @@ def test_the_data_of_a_panel_can_be_saved(page: Page) -> None:
 # End to end.
 
 
+@pytest.mark.usefixtures("inline")
 def test_stopped_and_continued_it_ends_with_a_verdict(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

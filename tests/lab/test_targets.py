@@ -72,8 +72,9 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         Request(["digits-mlp"], "adamw", 1, 1, targets=file).contract()
 
 
+@pytest.mark.usefixtures("inline")
 def test_targets_from_the_command_line(command: Command, tmp_path: Path) -> None:
-    done = command("targets", "digits-mlp", "--trials", "1", "--seeds", "1", "-o", "mine.json", "--jobs", "2")
+    done = command("targets", "digits-mlp", "--trials", "1", "--seeds", "1", "-o", "mine.json", "--jobs", "1")
     assert done.returncode == 0, done.stderr
     assert "Targets: mine.json" in done.stdout
     (targets,) = read(tmp_path / "mine.json")

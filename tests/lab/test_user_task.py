@@ -62,6 +62,7 @@ def test_a_study_of_ones_own_holds_no_path_and_runs_in_workers(mine: Path, tmp_p
     assert again(contract, "x").startswith(f"thalweg compare {mine} -o {rule},sgd")
 
 
+@pytest.mark.usefixtures("inline")
 def test_a_task_that_raises_is_named_and_the_others_go_on(mine: Path, tmp_path: Path, command: Command) -> None:
     path = broken(mine, "loss=F.cross_entropy", "loss=lambda outputs, targets: outputs[targets.numel() + 7, 0]")
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "targets.numel()" in text)

@@ -28,13 +28,6 @@ from thalweg.lab.store import RunFolder, Store
 seeing_workers = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc to see the workers by")
 
 
-@pytest.fixture
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are done in this process."""
-    monkeypatch.setattr(workers, "_Slot", Inline)
-    monkeypatch.setattr(workers, "_stop", None, raising=False)
-
-
 def dies_on_one_run(config: RunConfig, folder: RunFolder) -> None:
     """Stands in for the work of a worker."""
     if config.path == "digits-mlp/sgd/tuning-trial001-seed0":
