@@ -11,6 +11,7 @@ from pathlib import Path
 
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.contract import EntryTerms, TaskTerms
+from thalweg.lab.lights import lights
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import SIGNS, median
 from thalweg.lab.store import Store
@@ -71,7 +72,9 @@ def main(folder: str) -> None:
     where = "\n".join(f"- {environment.said}" for environment in analysis.store.environments())
     whole = table(analysis, [terms.name for terms in contract.optimizers])
     again = f"```sh\n{command(contract)}\n```"
-    put(DOCS / "results.md", f"{said}: {WORDS}\n\n{whole}\n\n{again}\n\n{where}", "All optimizers")
+    doubts = "\n".join(f"- {light.title}: {light.detail}" for light in lights(analysis) if light.level != "green")
+    text = f"{said}: {WORDS}\n\n{whole}\n\nWhat makes it doubtful:\n\n{doubts}\n\n{again}\n\n{where}"
+    put(DOCS / "results.md", text, "All optimizers")
 
 
 if __name__ == "__main__":

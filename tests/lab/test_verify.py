@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 
-from thalweg.lab.errors import UserError
+from thalweg.lab.errors import Missing, UserError
 from thalweg.lab.tasks.files import VARIABLE
 from thalweg.lab.verify import language, mnist1d, record, stability, strategies
 from thalweg.lab.verify.references import GROUPS, Group, Measurement, Reference
@@ -32,7 +32,11 @@ def failing(value: float) -> Measurement:
 
 
 def without_files(value: float) -> Measurement:
-    raise UserError("expected DIR/text/input.txt")
+    raise Missing("expected DIR/text/input.txt")
+
+
+def with_damaged_files(value: float) -> Measurement:
+    raise UserError("DIR/text/input.txt is no UTF-8 text")
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +48,7 @@ def _state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def references(monkeypatch: pytest.MonkeyPatch):
     """Put other references in the place of all tables: (reference, ours, how it is measured)."""
-    for function in (measured, failing, without_files):
+    for function in (measured, failing, without_files, with_damaged_files):
         monkeypatch.setattr(stability, function.__name__, function, raising=False)
     for name in [name for name in GROUPS if name != "stability"]:
         monkeypatch.delitem(GROUPS, name)
@@ -163,6 +167,14 @@ def test_what_needs_files_that_are_not_there_is_no_pass_and_no_failure(command: 
     group = json.loads(command("verify", "--jobs", 1, "--json").stdout)["stability"]
     assert not group["passed"]
     assert [row["verdict"] for row in group["references"]] == ["pass", "no files"]
+
+
+def test_damaged_files_are_an_error(command: Command, references: Any) -> None:
+    references((1.0, 1.0, "with_damaged_files"))
+    done = command("verify", "--jobs", 1)
+    assert done.returncode == 1
+    assert "✗ ERROR" in done.stdout
+    assert done.stderr.endswith("DIR/text/input.txt is no UTF-8 text\n")
 
 
 def test_a_full_run_is_recorded_and_one_of_a_group_is_not(command: Command, references: Any) -> None:

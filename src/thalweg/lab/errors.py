@@ -8,6 +8,10 @@ class UserError(Exception):
     """A request that cannot be served. The message names the argument, its value and what is allowed."""
 
 
+class Missing(UserError):
+    """Files or a library that this machine lacks."""
+
+
 def check_name(kind: str, name: str, allowed: Iterable[str]) -> str:
     """Return `name` if it is allowed.
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from thalweg.lab.errors import UserError
+from thalweg.lab.errors import Missing
 
 
 def untyped(module: str) -> Any:
@@ -15,9 +15,9 @@ def needed(module: str, who: str, extra: str) -> Any:
     """Import a module that comes with one of our extras.
 
     Raises:
-        UserError: it is not installed; the message says who needs it and the command that gets it.
+        Missing: it is not installed; the message says who needs it and the command that gets it.
     """
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f'{error.name} is not installed; {who} needs: pip install "thalweg[{extra}]"') from error
+        raise Missing(f'{error.name} is not installed; {who} needs: pip install "thalweg[{extra}]"') from error

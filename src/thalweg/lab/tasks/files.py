@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from thalweg.lab.errors import UserError, check_name
+from thalweg.lab.errors import Missing, UserError, check_name
 from thalweg.lab.untyped import needed
 
 VARIABLE = "THALWEG_DATA"
@@ -68,11 +68,11 @@ class Layout:
         """Return the folder that holds the files.
 
         Raises:
-            UserError: none does; the message names the files and where they are expected.
+            Missing: none does; the message names the files and where they are expected.
         """
         expected = f"DIR/{self.folder}/{self.files} ({self.what})"
         if data is None:
-            raise UserError(f"--data is not given: expected {expected}; give --data DIR or set {VARIABLE}.")
+            raise Missing(f"--data is not given: expected {expected}; give --data DIR or set {VARIABLE}.")
         lacking: list[str] = []
         for folder in (*(data / name for name in (self.folder, *self.elsewhere)), data):
             missing = [name for name in self.required if self.file(folder, name) is None]
@@ -80,9 +80,7 @@ class Layout:
                 return folder
             if len(missing) < len(self.required) and not lacking:
                 lacking = [f"{folder} has no {', no '.join(missing)}"]
-        raise UserError(
-            f"--data {data}: {lacking[0] if lacking else 'these files are not there'}; expected {expected}."
-        )
+        raise Missing(f"--data {data}: {lacking[0] if lacking else 'these files are not there'}; expected {expected}.")
 
     def file(self, folder: Path, name: str) -> Path | None:
         """Return a required file of a folder with the ending that it has; None if there is none."""
@@ -93,7 +91,7 @@ class Layout:
         """Return all required files.
 
         Raises:
-            UserError: one is missing.
+            Missing: one is not there.
         """
         folder = self.find(data)
         return [path for name in self.required if (path := self.file(folder, name))]
@@ -134,6 +132,6 @@ def library(module: str) -> Any:
     """Import a library of the extra ``tasks``.
 
     Raises:
-        UserError: it is not installed.
+        Missing: it is not installed.
     """
     return needed(module, "this task", "tasks")

@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from thalweg.lab.errors import UserError
+from thalweg.lab.errors import Missing, UserError
 from thalweg.lab.untyped import untyped
 from thalweg.lab.verify.references import Measurement, Reference
 
@@ -25,7 +25,7 @@ class Outcome:
         ours: None if measuring it raised an error, or needs files that are not there.
         seconds: wall time.
         error: the traceback.
-        missing: the files that it needs.
+        missing: the files or the library that it needs.
     """
 
     reference: Reference
@@ -63,8 +63,10 @@ def measured(reference: Reference) -> Outcome:
     try:
         module, function = reference.measure.split(":")
         ours = getattr(import_module(f"{__package__}.{module}"), function)(**reference.setting)
-    except UserError as absent:
+    except Missing as absent:
         missing = str(absent)
+    except UserError as refused:
+        error = str(refused)
     except Exception:
         error = traceback.format_exc()
     finally:
