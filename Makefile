@@ -14,12 +14,14 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: compare test test-slow lint format types docs docs-of-two-rules examples pytest pictures clean
-.NOTPARALLEL:
 
 compare: $(VENV)/.lab-installed
 	$(BIN)/thalweg compare smoke
 
-test: lint types docs-of-two-rules examples pytest
+test: lint
+	$(MAKE) -j 2 -O types docs-of-two-rules
+	$(MAKE) examples
+	$(MAKE) pytest
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
