@@ -30,6 +30,7 @@ from shared import (
 )
 from sqlalchemy.exc import OperationalError
 
+from thalweg.lab.comparison import Request
 from thalweg.lab.contract import Contract
 from thalweg.lab.environment import environment
 from thalweg.lab.errors import UserError
@@ -41,6 +42,7 @@ from thalweg.lab.queue.beats import Silence
 from thalweg.lab.queue.board import Record, SharedBoard, View
 from thalweg.lab.queue.claims import claim, complete, deaths, release
 from thalweg.lab.queue.fetch import fetch
+from thalweg.lab.queue.inherit import inherit
 from thalweg.lab.queue.journal import KernelLock
 from thalweg.lab.queue.ledger import Attempt, Ledger, Terms
 from thalweg.lab.queue.slurm import parse_options, submit
@@ -73,6 +75,7 @@ def states(ledger: Ledger) -> Counter[tuple[str, str]]:
 def finish(ledger: Ledger) -> None:
     """Complete every run of a study, without doing any."""
     view = View(ledger)
+    view.update(ledger.attempts())
     while free := view.free():
         attempt, _ = claim(ledger, free[0].path)
         assert complete(ledger, attempt, RECORD)
@@ -83,6 +86,25 @@ def finished(ledger: Ledger) -> bool:
     view = View(ledger)
     view.update(ledger.attempts())
     return not view.plan.left
+
+
+def test_a_study_begins_with_what_those_that_it_extends_have_done(url: str, ledger: Ledger) -> None:
+    finish(ledger)
+    done = [attempt.run for attempt in ledger.attempts()]
+    larger = Ledger.create(parse(url), Request(["digits-mlp"], "sgd,adamw,momentum", 2, 3).contract())
+    other = Ledger.create(parse(url), Request(["digits-mlp"], "sgd,adamw", 1, 2).contract())
+    for _ in range(2):
+        inherit(larger)
+        inherit(other)
+        assert states(larger) == {(run, "COMPLETE"): 1 for run in done}
+        assert other.attempts() == []
+    view = View(larger)
+    view.update(larger.attempts())
+    assert {path.split("/")[1] for path in view.plan.left} == {"sgd", "adamw", "momentum"}
+    finish(larger)
+    assert finished(larger)
+    inherit(ledger)  # the smaller one takes nothing of the larger
+    assert [attempt.run for attempt in ledger.attempts()] == done
 
 
 def test_of_many_that_claim_the_same_runs_one_gets_each(url: str, ledger: Ledger) -> None:
@@ -167,7 +189,7 @@ def test_a_rival_that_failed_in_between_leaves_the_run_to_the_next(ledger: Ledge
 
 
 def attempt(id: int, beat: int | None) -> Attempt:
-    return Attempt(id, id, "run", TrialState.RUNNING, beat, False, None)
+    return Attempt(id, id, "run", False, TrialState.RUNNING, beat, False, None)
 
 
 class Clock:
@@ -365,6 +387,20 @@ def test_a_database_that_is_away_is_waited_for(url: str, ledger: Ledger, monkeyp
     with pytest.raises(UserError) as caught:
         ledger._storage(operation)
     assert str(caught.value) == f"--store {url}: gone"
+
+
+def test_an_interrupt_in_the_middle_of_a_claim_gives_the_run_up(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(ledger: Ledger, run: str) -> None:
+        ledger.begin(run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("thalweg.lab.queue.board.claim", interrupted)
+    with pytest.raises(KeyboardInterrupt), SharedBoard(ledger) as board:
+        board.take()
+    (attempt,) = ledger.attempts()
+    assert (attempt.state, attempt.released) == (TrialState.FAIL, True)
 
 
 def test_a_stopped_worker_gives_its_runs_up_and_others_end_the_study_as_if_undisturbed(

@@ -33,6 +33,11 @@ def _of_names(terms: Sequence[Named], others: Sequence[Named]) -> list[Named]:
     return [found[other.name] for other in others if other.name in found]
 
 
+def extends(asked: Contract, stored: Contract) -> bool:
+    """Whether a contract asks for all that a stored study is about, under the same terms, and perhaps for more."""
+    return restricted(asked, stored) == stored
+
+
 def require_extension(stored: Contract, asked: Contract, folder: str) -> None:
     """Check that a contract asks for all that a stored study is about, under the same terms, and perhaps for more:
     trials, seeds, optimizers, tasks.

@@ -44,12 +44,14 @@ class View:
     def update(self, attempts: list[Attempt]) -> list[tuple[RunConfig, Record]]:
         """Take note of the attempts as just read; return the runs that have ended since."""
         self.attempts = attempts
+        complete = {attempt.run: attempt for attempt in reversed(attempts) if attempt.state == TrialState.COMPLETE}
         ended: list[tuple[RunConfig, Record]] = []
-        for attempt in attempts:
-            if attempt.state == TrialState.COMPLETE and attempt.run in self.plan.left:
-                record = self._read(attempt)
-                ended.append((self.plan.left[attempt.run], record))
-                self.plan.end(attempt.run, record.result)
+        # One may wait for another that comes after it: inherited attempts have the order of a smaller study.
+        while known := complete.keys() & self.plan.left.keys():
+            for run in sorted(known):
+                record = self._read(complete[run])
+                ended.append((self.plan.left[run], record))
+                self.plan.end(run, record.result)
         return ended
 
     def free(self) -> list[RunConfig]:
@@ -89,8 +91,9 @@ class SharedBoard:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._beats.close()
         try:
-            for attempt in self._mine.values():
-                release(self.ledger, attempt)
+            for attempt in self.ledger.attempts():  # also one that was interrupted before it came into `_mine`
+                if attempt.ours and attempt.state == TrialState.RUNNING:
+                    release(self.ledger, attempt.id)
         except UserError:
             if kind is None:
                 raise

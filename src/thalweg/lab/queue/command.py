@@ -118,9 +118,11 @@ def board_of(opened: Store, address: Address | None) -> Generator[Board]:
         return
     from thalweg.lab.queue.board import SharedBoard
     from thalweg.lab.queue.fetch import fetch
+    from thalweg.lab.queue.inherit import inherit
     from thalweg.lab.queue.ledger import Ledger
 
     ledger = Ledger.create(address, opened.contract)
+    inherit(ledger)
     with _terminated_as_interrupted(), SharedBoard(ledger) as board:
         yield board
     fetch(ledger, opened)

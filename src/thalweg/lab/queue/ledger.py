@@ -5,8 +5,10 @@ order in which they become visible to others, an attribute is written whole or n
 changes again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
@@ -40,6 +42,8 @@ class Attempt(NamedTuple):
     """Place in the order of the study's attempts."""
     run: str
     """Path of the run."""
+    ours: bool
+    """Whether this ledger began it."""
     state: TrialState
     beat: int | None
     """Last sign of life; None if its worker never gave one, for then it never began the run."""
@@ -59,6 +63,7 @@ class Ledger:
 
     def __init__(self, storage: Storage, study: int, terms: Terms):
         self._storage, self._study = storage, study
+        self._process = uuid4().hex
         self.address, self.terms = storage.address, terms
 
     @property
@@ -105,6 +110,15 @@ class Ledger:
         study: Any = known[found[0]]
         return cls(storage, study._study_id, _terms(address, study.study_name, study.user_attrs))
 
+    def others(self) -> Iterator["Ledger"]:
+        """Yield the other studies of the storage, but for those that this version cannot read."""
+        studies: list[Any] = self._storage(lambda store: store.get_all_studies())
+        for study in studies:
+            if study.study_name.startswith(PREFIX) and study._study_id != self._study:
+                with suppress(UserError):
+                    terms = _terms(self.address, study.study_name, study.user_attrs)
+                    yield Ledger(self._storage, study._study_id, terms)
+
     def attempts(self) -> list[Attempt]:
         """Return all attempts in the order of their numbers. What has ended is read once and remembered."""
         trials: list[Any] = self._storage(lambda store: store.get_all_trials(self._study, deepcopy=False))
@@ -113,6 +127,7 @@ class Ledger:
                 trial._trial_id,
                 trial.number,
                 trial.user_attrs.get("run", ""),
+                trial.user_attrs.get("process") == self._process,
                 trial.state,
                 trial.user_attrs.get("beat"),
                 "released" in trial.user_attrs,
@@ -123,7 +138,7 @@ class Ledger:
 
     def begin(self, run: str) -> int:
         """Add an attempt at a run, in progress, and return its id."""
-        trial = create_trial(state=TrialState.RUNNING, user_attrs={"run": run})
+        trial = create_trial(state=TrialState.RUNNING, user_attrs={"run": run, "process": self._process})
         return self._storage(lambda store: store.create_new_trial(self._study, trial))
 
     def note(self, attempt: int, key: str, value: object) -> bool:
