@@ -73,8 +73,8 @@ def main(folder: str) -> None:
     whole = table(analysis, [terms.name for terms in contract.optimizers])
     again = f"```sh\n{command(contract)}\n```"
     doubts = "\n".join(f"- {light.title}: {light.detail}" for light in lights(analysis) if light.level != "green")
-    text = f"{said}: {WORDS}\n\n{whole}\n\nWhat makes it doubtful:\n\n{doubts}\n\n{again}\n\n{where}"
-    put(DOCS / "results.md", text, "All optimizers")
+    parts = [f"{said}: {WORDS}", whole, *(["What makes it doubtful:", doubts] if doubts else []), again, where]
+    put(DOCS / "results.md", "\n\n".join(parts), "All optimizers")
 
 
 if __name__ == "__main__":

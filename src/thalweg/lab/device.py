@@ -22,7 +22,7 @@ def device() -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, NotImplementedError):  # by what is wrong: name, build or backend
         raise UserError(
             f"--device is {name!r}; it must be a device that torch finds here, such as cpu or cuda."
         ) from None

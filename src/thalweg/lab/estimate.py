@@ -28,7 +28,7 @@ def _run_seconds_if_it_runs(contract: Contract, terms: TaskTerms) -> float:
     """Predict the seconds of one run; 0 if it breaks, which is for the run itself to say."""
     try:
         return _run_seconds(contract, terms)
-    except Exception:
+    except Exception:  # what a task of the user's raises is its own
         return 0.0
 
 

@@ -12,9 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.lab.untyped import untyped
-
-scipy = untyped("scipy")  # whose parts it imports when they are used: scipy.stats takes a second
+from thalweg.lab.statistics import scipy
 
 Verdict = Literal["better", "worse", "tie", "not resolved"]
 Values = NDArray[np.float64]

@@ -10,10 +10,8 @@ bootstrap stratified by task.
 
 import numpy as np
 
+from thalweg.lab.statistics import scipy
 from thalweg.lab.statistics.paired import Interval, Values
-from thalweg.lab.untyped import untyped
-
-scipy = untyped("scipy")  # whose parts it imports when they are used: scipy.stats takes a second
 
 CUT = 0.25
 RESAMPLES = 2000

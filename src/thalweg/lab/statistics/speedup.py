@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thalweg.lab.statistics import scipy
 from thalweg.lab.statistics.paired import Interval, Values, Verdict, judge
 from thalweg.lab.statistics.survival import middle
-from thalweg.lab.untyped import untyped
-
-scipy = untyped("scipy")  # whose parts it imports when they are used: scipy.stats takes a second
 
 MARGIN = 1.05
 """Speed-ups within 1 / MARGIN … MARGIN are a tie."""

@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from thalweg.lab.statistics import scipy
 from thalweg.lab.statistics.paired import Values
-from thalweg.lab.untyped import untyped
-
-scipy = untyped("scipy")  # whose parts it imports when they are used: scipy.stats takes a second
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def measured(reference: Reference) -> Outcome:
         missing = str(absent)
     except UserError as refused:
         error = str(refused)
-    except Exception:
+    except Exception:  # training may raise anything, and no error may end the other references
         error = traceback.format_exc()
     finally:
         torch.set_num_threads(threads)
