@@ -403,6 +403,21 @@ def test_an_interrupt_in_the_middle_of_a_claim_gives_the_run_up(
     assert (attempt.state, attempt.released) == (TrialState.FAIL, True)
 
 
+def test_an_interrupt_while_runs_are_inherited_gives_the_run_up(
+    url: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(ledger: Ledger, attempt: int, record: str) -> None:
+        raise KeyboardInterrupt
+
+    finish(ledger)
+    larger = Ledger.create(parse(url), Request(["digits-mlp"], "sgd,adamw,momentum", 2, 3).contract())
+    monkeypatch.setattr("thalweg.lab.queue.inherit.complete", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        inherit(larger)
+    (attempt,) = larger.attempts()
+    assert (attempt.state, attempt.released) == (TrialState.FAIL, True)
+
+
 def test_a_stopped_worker_gives_its_runs_up_and_others_end_the_study_as_if_undisturbed(
     url: str, ledger: Ledger, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from thalweg.lab.errors import UserError
 from thalweg.lab.execution.board import Plan
 from thalweg.lab.execution.workers import MOST_DEATHS, died
 from thalweg.lab.queue.beats import Beats, Silence
-from thalweg.lab.queue.claims import claim, complete, deaths, release
+from thalweg.lab.queue.claims import claim, complete, deaths, release_all
 from thalweg.lab.queue.ledger import Attempt, Ledger
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.space import Frozen
@@ -91,9 +91,7 @@ class SharedBoard:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._beats.close()
         try:
-            for attempt in self.ledger.attempts():  # also one that was interrupted before it came into `_mine`
-                if attempt.ours and attempt.state == TrialState.RUNNING:
-                    release(self.ledger, attempt.id)
+            release_all(self.ledger)
         except UserError:
             if kind is None:
                 raise
@@ -135,7 +133,7 @@ class SharedBoard:
         """Return the runs that ended since the last call, whoever did them."""
         attempts = self.ledger.attempts()
         self._update(attempts)
-        others = [a for a in attempts if a.state == TrialState.RUNNING and a.id not in self._mine.values()]
+        others = [a for a in attempts if a.state == TrialState.RUNNING and not a.ours]
         for attempt in self._silence.too_long(others):
             self.ledger.end(attempt.id, TrialState.FAIL)
         news, self._news = self._news, []

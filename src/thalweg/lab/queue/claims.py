@@ -36,6 +36,13 @@ def release(ledger: Ledger, attempt: int) -> None:
     ledger.end(attempt, TrialState.FAIL)
 
 
+def release_all(ledger: Ledger) -> None:
+    """Give up every run that was begun through this ledger and has not ended, also one whose claim was interrupted."""
+    for attempt in ledger.attempts():
+        if attempt.ours and attempt.state == TrialState.RUNNING:
+            release(ledger, attempt.id)
+
+
 def complete(ledger: Ledger, attempt: int, record: str) -> bool:
     """Hand in a run's record; False if the attempt was taken for dead, and the record dropped."""
     return ledger.note(attempt, "record", record) and ledger.end(attempt, TrialState.COMPLETE)

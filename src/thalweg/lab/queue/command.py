@@ -122,9 +122,10 @@ def board_of(opened: Store, address: Address | None) -> Generator[Board]:
     from thalweg.lab.queue.ledger import Ledger
 
     ledger = Ledger.create(address, opened.contract)
-    inherit(ledger)
-    with _terminated_as_interrupted(), SharedBoard(ledger) as board:
-        yield board
+    with _terminated_as_interrupted():
+        inherit(ledger)
+        with SharedBoard(ledger) as board:
+            yield board
     fetch(ledger, opened)
 
 
