@@ -120,6 +120,12 @@ def test_a_newton_run_ends_near_its_budget_and_is_the_same_twice() -> None:
     assert timeless(run(config("newton_cg"))) == timeless((curve, result))
 
 
+def test_a_point_that_its_policy_warns_of_is_tried_without_a_word() -> None:
+    """Here a warning would be an error: see pyproject.toml."""
+    _, result = run(config("dcao_exponential", budget=4, point={"lr": 1e-3}))
+    assert result.state == "ok"
+
+
 def test_whole_charges_are_written_as_whole_numbers() -> None:
     curve, result = run(config("adamw"))
     assert all(type(point.charged) is int for point in [*curve, result])

@@ -6,6 +6,7 @@ every product with the curvature, and every value of the loss, in gradient-equiv
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
@@ -186,7 +187,9 @@ def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     plain = _plain(config, model)
     if config.steering is None:
         return plain
-    return STEERING[config.steering.by](base=plain, **cast(Any, config.steering.options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of learning rates that tuning tries too; the result says how they did
+        return STEERING[config.steering.by](base=plain, **cast(Any, config.steering.options))
 
 
 def _plain(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
