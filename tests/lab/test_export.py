@@ -13,7 +13,7 @@ import pytest
 from commands import Command
 
 from thalweg.lab.analysis import Analysis
-from thalweg.lab.export.rows import flat, with_all_columns
+from thalweg.lab.tables import flat, runs_table
 
 
 def stored(analysis: Analysis) -> dict[str, Any]:
@@ -27,7 +27,12 @@ def test_nested_fields_become_one_level() -> None:
         "betas": "[0.9, 0.99]",
         "name": "a",
     }
-    assert with_all_columns([{"a": 1}, {"b": 2}]) == [{"a": 1, "b": None}, {"a": None, "b": 2}]
+
+
+def test_all_runs_have_the_same_columns(analysis: Analysis) -> None:
+    table = runs_table(analysis.runs)
+    assert {tuple(row) for row in table} == {tuple(table[0])}
+    assert {row["optimizer"] for row in table if row["keywords_weight_decay"] is None} == {"momentum", "sgd"}
 
 
 def test_csv_holds_every_run_and_point(command: Command, study: Path, analysis: Analysis, tmp_path: Path) -> None:
@@ -49,6 +54,7 @@ def test_csv_holds_every_run_and_point(command: Command, study: Path, analysis: 
     assert len(points) == sum(len(run.curve) for run in known.values())
     losses = [point.validation_loss for run in known.values() for point in run.curve]
     assert [float(row["validation_loss"]) for row in points] == losses
+    assert (study / "runs.csv").read_text() == (tmp_path / "out" / "runs.csv").read_text()
 
 
 def test_parquet_holds_what_csv_holds(command: Command, study: Path, analysis: Analysis, tmp_path: Path) -> None:

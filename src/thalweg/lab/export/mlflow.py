@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.lab.analysis import Run
-from thalweg.lab.export.rows import curve_rows, flat, numbers, settings
+from thalweg.lab.tables import numbers, outcome, settings
 from thalweg.lab.untyped import untyped
 
 LONGEST = 250
@@ -27,16 +27,15 @@ def write(runs: Sequence[Run], folder: Path) -> None:
     for run in runs:
         logged: str = client.create_run(experiment, run_name=run.config.path).info.run_id
         metrics = [
-            entities.Metric(name, value, 0, point["step"])
-            for point in curve_rows(run)
-            for name, value in numbers(point).items()
+            entities.Metric(name, value, 0, point.step)
+            for point in run.curve
+            for name, value in numbers(vars(point)).items()
             if name != "step"
         ]
         metrics += [
             entities.Metric(f"result_{name}", value, 0, run.result.steps)
-            for name, value in numbers(flat(run.result.model_dump())).items()
+            for name, value in numbers(outcome(run)).items()
         ]
-        known_before = settings(flat(run.config.model_dump(mode="json")))
-        parameters = [entities.Param(name, str(value)[:LONGEST]) for name, value in known_before.items()]
+        parameters = [entities.Param(name, str(value)[:LONGEST]) for name, value in known(settings(run)).items()]
         client.log_batch(logged, metrics, parameters, [entities.RunTag("state", run.result.state)])
         client.set_terminated(logged, "FINISHED" if run.result.ok else "FAILED")

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from thalweg.lab.analysis import Run
-from thalweg.lab.export.rows import Row, curve_rows, run_row, with_all_columns
 from thalweg.lab.page import write_text
-from thalweg.lab.plain import csv_text
+from thalweg.lab.tables import Row, as_csv, curves_table, runs_table
 from thalweg.lab.untyped import untyped
 
 
@@ -21,15 +20,15 @@ def write_parquet(runs: Sequence[Run], folder: Path) -> None:
 
 
 def _write(runs: Sequence[Run], folder: Path, write: Callable[[list[Row], Path], None]) -> None:
-    write(with_all_columns(map(run_row, runs)), folder / "runs")
-    write(with_all_columns(row for run in runs for row in curve_rows(run)), folder / "curves")
+    write(runs_table(runs), folder / "runs")
+    write(curves_table(runs), folder / "curves")
 
 
-def _csv(rows: list[Row], path: Path) -> None:
-    write_text(path.with_suffix(".csv"), "--output", csv_text(rows[0], (row.values() for row in rows)))
+def _csv(table: list[Row], path: Path) -> None:
+    write_text(path.with_suffix(".csv"), "--output", as_csv(table))
 
 
-def _parquet(rows: list[Row], path: Path) -> None:
+def _parquet(table: list[Row], path: Path) -> None:
     draft = path.with_suffix(".parquet.tmp")
-    untyped("pyarrow.parquet").write_table(untyped("pyarrow").Table.from_pylist(rows), draft)
+    untyped("pyarrow.parquet").write_table(untyped("pyarrow").Table.from_pylist(table), draft)
     draft.replace(path.with_suffix(".parquet"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.lab.analysis import Run
-from thalweg.lab.export.rows import curve_rows, flat, numbers, settings
+from thalweg.lab.tables import known, numbers, outcome, settings
 from thalweg.lab.untyped import untyped
 
 PROJECT = "thalweg"
@@ -24,13 +24,13 @@ def write(runs: Sequence[Run], folder: Path) -> None:
             group=run.config.study,
             name=run.config.path,
             dir=str(folder),
-            config=settings(flat(run.config.model_dump(mode="json"))),
+            config=known(settings(run)),
             reinit="finish_previous",
             settings=wandb.Settings(
                 silent=True, console="off", disable_git=True, x_disable_meta=True, x_disable_stats=True
             ),
         )
-        for point in curve_rows(run):
-            logged.log(numbers(point), step=point["step"])
-        logged.summary.update(settings(flat(run.result.model_dump(mode="json"))))
+        for point in run.curve:
+            logged.log(numbers(vars(point)), step=point.step)
+        logged.summary.update(known(outcome(run)))
         logged.finish()
