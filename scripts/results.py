@@ -7,6 +7,7 @@ A page's part is what stands between its two marks; where there is none yet, it 
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from thalweg.lab.analysis import Analysis
@@ -34,16 +35,26 @@ def cell(analysis: Analysis, task: TaskTerms, name: str) -> str:
     return f"{median(found)} {SIGNS[comparison.verdict] if comparison else ''}".strip()
 
 
-def table(analysis: Analysis, names: list[str]) -> str:
+def chance(analysis: Analysis, name: str) -> float:
+    """The chance to beat AdamW over all tasks; even of AdamW itself."""
+    found = analysis.improvement(name, REFERENCE)
+    return found.middle if found else 0.5
+
+
+def table(analysis: Analysis, names: list[str]) -> list[list[str]]:
     """One row a task, one column an optimizer, and the chance to beat AdamW over all tasks."""
-    contract = analysis.store.contract
-    rows = [["task", *(f"`{name}`" for name in names)], ["---", *["---:"] * len(names)]]
-    for task in contract.tasks:
+    rows = [["", *(f"`{name}`" for name in names)]]
+    for task in analysis.store.contract.tasks:
         arrow = "↑" if task.better == "max" else "↓"
         rows.append([f"`{task.name}`, {task.metric} {arrow}", *(cell(analysis, task, name) for name in names)])
-    chances = [analysis.improvement(name, REFERENCE) for name in names]
-    rows.append([f"P(better than {REFERENCE})", *(f"{found.middle:.2f}" if found else "–" for found in chances)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    chances = ["–" if name == REFERENCE else f"{chance(analysis, name):.2f}" for name in names]
+    return [*rows, [f"P(better than {REFERENCE})", *chances]]
+
+
+def written(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown, numbers to the right."""
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---", *["---:"] * (len(head) - 1)], *body])
 
 
 def put(page: Path, text: str, heading: str) -> None:
@@ -67,10 +78,11 @@ def main(folder: str) -> None:
     for page in sorted({page_of(terms) for terms in contract.optimizers}):
         own = [terms.name for terms in contract.optimizers if page_of(terms) == page]
         names = own if REFERENCE in own else [*own, REFERENCE]
-        text = f"{said}: {WORDS} [All optimizers](../results.md).\n\n{table(analysis, names)}"
+        text = f"{said}: {WORDS} [All optimizers](../results.md).\n\n{written(table(analysis, names))}"
         put(DOCS / "optimizers" / f"{page}.md", text, "In the lab")
     where = "\n".join(f"- {environment.said}" for environment in analysis.store.environments())
-    whole = table(analysis, [terms.name for terms in contract.optimizers])
+    names = sorted((terms.name for terms in contract.optimizers), key=lambda name: -chance(analysis, name))
+    whole = written(list(zip(*table(analysis, names), strict=True)))
     again = f"```sh\n{command(contract)}\n```"
     doubts = "\n".join(f"- {light.title}: {light.detail}" for light in lights(analysis) if light.level != "green")
     parts = [f"{said}: {WORDS}", whole, *(["What makes it doubtful:", doubts] if doubts else []), again, where]
