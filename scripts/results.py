@@ -20,7 +20,7 @@ from thalweg.lab.store import Store
 DOCS = Path(__file__).parents[1] / "docs"
 MARKS = "<!-- results: scripts/results.py -->", "<!-- end of results -->"
 REFERENCE = "adamw"
-WORDS = "▲ better than tuned AdamW, ▼ worse, = tie, ? not resolved; medians over fresh seeds, on validation."
+WORDS = "▲ better than tuned AdamW, ▼ worse, = tie, ? not resolved; medians over fresh seeds, on validation; – failed on most."
 
 
 def page_of(terms: EntryTerms) -> str:
