@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
@@ -112,11 +112,16 @@ FORMS: dict[str, Callable[[float, float], tuple[str, dict[str, Any]]]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @few
+@example(lr=1.0, b=0.5, c=6.8e-14, matrix=False)
 @given(lr=lrs, b=beta, c=beta, matrix=st.booleans())
 def test_closed_forms_are_what_the_rules_do(form: str, lr: float, b: float, c: float, matrix: bool) -> None:
     name, kwargs = FORMS[form](b, c)
     (one,) = followed(made(name, lr=lr, **kwargs))
-    assert numerically(one, matrix) == pytest.approx(closed_form(one), rel=1e-6)
+    expected = closed_form(one)
+    assert expected is not None
+    if expected * lr > 1e12:  # where the search ends, and whatever is beyond it counts as none
+        expected = math.inf
+    assert numerically(one, matrix) == pytest.approx(expected, rel=1e-6)
 
 
 @few

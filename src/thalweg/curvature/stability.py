@@ -204,7 +204,7 @@ def prepared(rule: Rule, h: Group, p: Tensor, started: dict[str, Any]) -> tuple[
 
 
 def first_unstable(resting: Tensor, driven: Tensor) -> float:
-    """The least μ > 0 at which the spectral radius of A + μB passes 1: by steps of 2 %, then bisected."""
+    """The least μ in (0, 1e12] at which the spectral radius of A + μB passes 1, or ∞: by steps of 2 %, then bisected."""
     slack = 1e-10  # of a root on the unit circle, as eigenvalues are rounded
 
     def unstable(mu: Tensor) -> Tensor:

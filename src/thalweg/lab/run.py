@@ -187,9 +187,7 @@ def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     plain = _plain(config, model)
     if config.steering is None:
         return plain
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of learning rates that tuning tries too; the result says how they did
-        return STEERING[config.steering.by](base=plain, **cast(Any, config.steering.options))
+    return STEERING[config.steering.by](base=plain, **cast(Any, config.steering.options))
 
 
 def _plain(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -254,7 +252,9 @@ def execute(config: RunConfig, folder: RunFolder, stop: Callable[[], bool]) -> R
     try:
         enter_own()
         task = load_task(config.task, config.preset)
-        result = time_steps(config, task) if config.phase == "timing" else train(config, task, folder.add, stop)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "DCAO: lr=")  # tuning tries these too; the result says how they did
+            result = time_steps(config, task) if config.phase == "timing" else train(config, task, folder.add, stop)
     except Exception as error:
         result = Result(state=_state_of(error), message=explained(error))
     if result is not None:

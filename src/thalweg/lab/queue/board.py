@@ -133,7 +133,7 @@ class SharedBoard:
         """Return the runs that ended since the last call, whoever did them."""
         attempts = self.ledger.attempts()
         self._update(attempts)
-        others = [a for a in attempts if a.state == TrialState.RUNNING and not a.ours]
+        others = [a for a in attempts if a.state == TrialState.RUNNING and a.id not in self._mine.values()]
         for attempt in self._silence.too_long(others):
             self.ledger.end(attempt.id, TrialState.FAIL)
         news, self._news = self._news, []
