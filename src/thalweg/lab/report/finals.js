@@ -18,7 +18,7 @@ function finals(task) {
   return { traces,
     xaxis: axis({ title: { text: `${measured(task)} (${higher ? "right" : "left"} is better)` }, domain }),
     xaxis2: axis({ domain: higher ? [0, 0.07] : [0.93, 1], range: [0, 1], showgrid: false, visible: failures, tickvals: [0.5], ticktext: ["failed"] }),
-    yaxis: lanes(rows) };
+    yaxis: lanes(rows), needs: room(rows) };
 }
 
 const finalRows = (task) => [["optimizer", "seed", "value", "state"], ...task.finals.flatMap((row) => row.value.map((value, k) => [row.optimizer, row.seed[k], value, row.state[k]]))];

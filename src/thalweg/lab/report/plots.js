@@ -4,6 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const charts = []; // every figure: {element, draw}, redrawn whole when a control or the colours change
 const SLICE = 1000; // milliseconds of drawing before the page may answer
 const MOST_ROWS = 300; // of a figure's data shown as a table
+const LANE = 17; // pixels, so that names one below the other can be read
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const faded = (hex, part) => hex + Math.round(part * 255).toString(16).padStart(2, "0");
@@ -61,7 +62,9 @@ function download(name, rows) {
 }
 
 function redraw({ element, draw }) {
-  const { traces, ...rest } = draw(), { clientWidth: width, clientHeight: height } = element;
+  const { traces, needs = 0, ...rest } = draw();
+  element.style.minHeight = `${needs}px`;
+  const { clientWidth: width, clientHeight: height } = element;
   Plotly.react(element, traces, layout({ width, height, ...rest }), { displayModeBar: false });
 }
 
@@ -86,10 +89,10 @@ function work(patience) {
   if (undrawn.size) timer = setTimeout(work, 20, SLICE / 10);
 }
 
-/* The range of an axis: what matters fills it, what lies far off leaves the frame. Logarithmic when it spans much. */
+/* The range of an axis: what matters fills it, what lies far off leaves the frame. Logarithmic when it spans much, unless told. */
 function view(values, extra) {
   const known = values.filter((value) => value !== null), low = Math.min(...known), high = Math.max(...known);
-  const log = low > 0 && high / low > 20, scale = log ? Math.log10 : (value) => value;
+  const log = extra.type !== "linear" && low > 0 && high / low > 20, scale = log ? Math.log10 : (value) => value;
   const pad = 0.05 * (scale(high) - scale(low)) || 0.5;
   return { low, high, axis: axis({ type: log ? "log" : "linear", ...(known.length ? { range: [scale(low) - pad, scale(high) + pad] } : {}), ...(log ? { dtick: "D1" } : {}), ...extra }) };
 }

@@ -6,9 +6,11 @@ const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).v
 const seen = (rows) => rows.filter((row) => shown[row.optimizer]);
 const line = (optimizer, extra) => ({ color: style[optimizer].colour, width: 2.4, dash: style[optimizer].dash, ...extra });
 const measured = (task) => `${safe(task.metric)}, ${safe(task.unit)}`;
+const metric = (task, title) => ({ title: { text: title }, ...(task.better === "max" && { type: "linear" }) }); // of shares, not of losses
 
-/* One row an optimizer: an axis that names them. */
+/* One row an optimizer: an axis that names them, and the height that it needs. */
 const lanes = (rows) => axis({ tickvals: rows.map((_, i) => i), ticktext: rows.map((row) => style[row.optimizer].label), range: [-0.6, rows.length - 0.4] });
+const room = (rows) => LANE * rows.length + 60;
 
 /* Estimates with their intervals, the best above. */
 function forest(found, title, extra) {
@@ -18,7 +20,7 @@ function forest(found, title, extra) {
       error_x: { type: "data", symmetric: false, array: [row.high - row.middle], arrayminus: [row.middle - row.low], color: style[row.optimizer].colour, thickness: 2.5, width: 0 },
       hovertemplate: `<b>${style[row.optimizer].label}</b> %{x:.3g} [${row.low.toPrecision(3)}, ${row.high.toPrecision(3)}]<extra></extra>` })),
     shapes: [{ type: "line", x0: extra.at, x1: extra.at, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } }],
-    xaxis: axis({ title: { text: title }, ...extra.xaxis }), yaxis: lanes(rows),
+    xaxis: axis({ title: { text: title }, ...extra.xaxis }), yaxis: lanes(rows), needs: room(rows),
   };
 }
 const forestRows = (rows) => [["optimizer", "estimate", "low", "high"], ...rows.map((row) => [row.optimizer, row.middle, row.low, row.high])];

@@ -34,7 +34,7 @@ function speedUps(task) {
   const steps = most > 2.2 ? [0.125, 0.25, 0.5, 1, 2, 4, 8] : [0.5, 0.67, 0.8, 1, 1.25, 1.5, 2], ticks = steps.filter((ratio) => ratio < most && ratio > 1 / most);
   return { traces, shapes: [{ type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dot" } }],
     xaxis: axis({ type: "log", range: [-1.06 * Math.log10(most), 1.06 * Math.log10(most)], tickvals: ticks, ticktext: ticks.map((ratio) => `${ratio}×`), title: { text: `times faster than ${safe(reference)}` } }),
-    yaxis: lanes(rows) };
+    yaxis: lanes(rows), needs: room(rows) };
 }
 
 const speedUpRows = (task) => [["optimizer", "reference", "measure", "speed-up", "low", "high", "confidence", "verdict", "failures"], ...task.speed_ups.map((row) =>

@@ -1,8 +1,8 @@
 /* Learning-rate sensitivity: the response above, one row an optimizer below. */
 function sensitivity(task) {
-  const traces = [], rows = seen(task.sensitivity);
+  const traces = [], rows = seen(task.sensitivity), needs = LANE * rows.length + 300, below = 1 - 300 / needs;
   const sign = task.better === "max" ? -1 : 1, values = rows.flatMap((row) => row.value.filter((value) => value !== null)).sort((one, other) => sign * (one - other));
-  const frame = view(values.slice(0, Math.ceil(values.length * 0.75)), { title: { text: measured(task) }, domain: [0.42, 1] });
+  const frame = view(values.slice(0, Math.ceil(values.length * 0.75)), { ...metric(task, measured(task)), domain: [below + 0.06, 1] });
   for (const row of rows) {
     const { colour: ink, symbol, label } = style[row.optimizer], lane = { yaxis: "y2", hoverinfo: "skip", mode: "lines" };
     traces.push({ x: row.lr, y: row.value, mode: "lines+markers", line: line(row.optimizer, { width: 2 }), marker: { color: ink, symbol, size: 8 }, connectgaps: false,
@@ -17,10 +17,10 @@ function sensitivity(task) {
   }
   const widths = rows.map((row) => ({ xref: "paper", x: 1, xanchor: "right", yref: "y2", y: style[row.optimizer].label, showarrow: false, xshift: 62,
     text: row.decades === null ? "none" : `${row.decades} dec.`, font: { size: 11.5 } }));
-  return { traces, annotations: widths, margin: { l: 58, r: 74, t: 8, b: 44 },
+  return { traces, needs, annotations: widths, margin: { l: 58, r: 74, t: 8, b: 44 },
     xaxis: axis({ type: "log", title: { text: "learning rate" }, anchor: "y2", dtick: 1, exponentformat: "power" }),
     yaxis: frame.axis,
-    yaxis2: axis({ domain: [0, 0.36], type: "category", autorange: "reversed", showgrid: false }) };
+    yaxis2: axis({ domain: [0, below], type: "category", autorange: "reversed", showgrid: false }) };
 }
 
 const sensitivityRows = (task) => [["optimizer", "lr", "value", "state"], ...task.sensitivity.flatMap((row) => row.lr.map((lr, i) => [row.optimizer, lr, row.value[i], row.state[i]]))];
@@ -28,7 +28,7 @@ const sensitivityRows = (task) => [["optimizer", "lr", "value", "state"], ...tas
 /* Expected best of k trials. */
 function bestOf(task) {
   const rows = seen(task.best_of), few = (row) => row.value.slice(Math.floor(row.value.length / 4));
-  const frame = view(rows.flatMap(few), { title: { text: `best ${measured(task)}` } });
+  const frame = view(rows.flatMap(few), metric(task, `best ${measured(task)}`));
   return {
     traces: rows.map((row) => ({ x: row.value.map((_, i) => i + 1), y: row.value, mode: "lines+markers", line: line(row.optimizer), marker: { color: style[row.optimizer].colour, symbol: style[row.optimizer].symbol, size: 7 },
       hovertemplate: `<b>${style[row.optimizer].label}</b> %{y:.4g}<br>expected of %{x} trials<extra></extra>` })),
