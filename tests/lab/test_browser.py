@@ -1,6 +1,7 @@
 """The report in a real browser: no script error, no request, every figure, every control."""
 
 import base64
+import itertools
 import json
 import shutil
 from collections.abc import Iterator
@@ -8,13 +9,17 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Page, opened
+from made_up import ended, made_up
 
 from thalweg.lab.analysis import Analysis
+from thalweg.lab.comparison import Request
 from thalweg.lab.report import write_report
+from thalweg.lab.space import ENTRIES
 from thalweg.lab.store import Store
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH")
 
+NAMES = ".ytick text, .y2tick text"
 READY = "undrawn.size === 0"
 DRAWN = "[...document.querySelectorAll('.plot')].filter((plot) => plot.querySelector('.main-svg')).length"
 TITLE = "document.querySelector('#curve-figures .{axis}title').textContent"
@@ -164,3 +169,17 @@ def test_it_prints_in_light_colours_on_several_pages(page: Page) -> None:
     assert page.run("document.documentElement.dataset.theme") == "dark"
     page.scheme("light")
     page.wait(READY)
+
+
+def test_the_names_of_many_optimizers_can_be_read(tmp_path: Path) -> None:
+    contract = Request(["digits-mlp"], ",".join(ENTRIES), 1, 2).contract()
+    store = made_up(tmp_path / "study", contract, lambda run: ended(1.0, 4.0 if run.optimizer == "sgd" else 97.0))
+    with opened(write_report(Analysis.of(store)), tmp_path / "profile") as shown:
+        shown.wait(READY)
+        for section in ("overall", "final-figures", "speed-up-figures", "sensitivity-figures"):
+            boxes = f"[...document.querySelectorAll('#{section} .plot')].map((plot) => [...plot.querySelectorAll('{NAMES}')]"
+            tops = f"{boxes}.map((name) => name.getBoundingClientRect().top).sort((one, other) => one - other))"
+            for names in shown.run(tops):
+                assert len(names) >= len(ENTRIES) - 1
+                assert min(after - before for before, after in itertools.pairwise(names)) > 12, section
+        assert shown.run("document.querySelector('#curve-figures .plot')._fullLayout.yaxis.type") == "linear"

@@ -20,7 +20,7 @@ function sensitivity(task) {
   return { traces, needs, annotations: widths, margin: { l: 58, r: 74, t: 8, b: 44 },
     xaxis: axis({ type: "log", title: { text: "learning rate" }, anchor: "y2", dtick: 1, exponentformat: "power" }),
     yaxis: frame.axis,
-    yaxis2: axis({ domain: [0, below], type: "category", autorange: "reversed", showgrid: false }) };
+    yaxis2: axis({ domain: [0, below], type: "category", dtick: 1, autorange: "reversed", showgrid: false }) };
 }
 
 const sensitivityRows = (task) => [["optimizer", "lr", "value", "state"], ...task.sensitivity.flatMap((row) => row.lr.map((lr, i) => [row.optimizer, lr, row.value[i], row.state[i]]))];
