@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.lab.analysis import Run
-from thalweg.lab.tables import numbers, outcome, settings
+from thalweg.lab.tables import known, numbers, outcome, settings
 from thalweg.lab.untyped import untyped
 
 LONGEST = 250
@@ -20,9 +20,9 @@ def write(runs: Sequence[Run], folder: Path) -> None:
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').absolute()}")
     client: Any = untyped("mlflow.tracking").MlflowClient(tracking_uri=uri)
     name = f"thalweg {runs[0].config.study}"
-    known = client.get_experiment_by_name(name)
+    begun = client.get_experiment_by_name(name)
     experiment = (
-        known.experiment_id if known else client.create_experiment(name, f"{folder.absolute().as_uri()}/artifacts")
+        begun.experiment_id if begun else client.create_experiment(name, f"{folder.absolute().as_uri()}/artifacts")
     )
     for run in runs:
         logged: str = client.create_run(experiment, run_name=run.config.path).info.run_id
