@@ -143,6 +143,38 @@ def test_wandb_is_offline_unless_the_user_says_otherwise(
     assert made[-1].options["mode"] == "online"
 
 
+def test_mlflow_is_given_every_run(
+    command: Command, study: Path, analysis: Analysis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stand-in: mlflow itself is a large extra, and the test below is skipped without it."""
+    logged: dict[str, tuple[dict[str, str], list[float]]] = {}
+    client = SimpleNamespace(
+        get_experiment_by_name=lambda name: None,
+        create_experiment=lambda name, place: name,
+        create_run=lambda experiment, run_name: SimpleNamespace(info=SimpleNamespace(run_id=run_name)),
+        log_batch=lambda run, metrics, parameters, tags: logged.update(
+            {run: (dict(parameters), [value for name, value, _, _ in metrics if name == "validation_loss"])}
+        ),
+        set_terminated=lambda run, state: None,
+    )
+    parts = {
+        "mlflow": SimpleNamespace(__spec__=SimpleNamespace()),
+        "mlflow.entities": SimpleNamespace(
+            Metric=lambda *metric: metric, Param=lambda *pair: pair, RunTag=lambda *pair: pair
+        ),
+        "mlflow.tracking": SimpleNamespace(MlflowClient=lambda tracking_uri: client),
+    }
+    for name, part in parts.items():
+        monkeypatch.setitem(sys.modules, name, part)  # pyright: ignore[reportArgumentType]
+    done = command("export", study, "--to", "mlflow", "-o", tmp_path / "mlflow")
+    assert done.returncode == 0, done.stderr
+    assert list(logged) == [run.config.path for run in analysis.runs]
+    for run in analysis.runs:
+        parameters, losses = logged[run.config.path]
+        assert parameters["point_lr"] == str(run.config.point["lr"])
+        assert losses == [point.validation_loss for point in run.curve]
+
+
 def test_mlflow_keeps_a_file_of_its_own(command: Command, study: Path, analysis: Analysis, tmp_path: Path) -> None:
     pytest.importorskip("mlflow.tracking")
     from mlflow.tracking import MlflowClient  # pyright: ignore
