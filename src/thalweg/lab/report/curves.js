@@ -6,7 +6,7 @@ function curves(task) {
   const x = chosen("x"), y = chosen("y"), everySeed = document.getElementById("seeds").checked, traces = [], rows = seen(task.curves);
   const settled = (line) => line[y].slice(Math.ceil(line[y].length * SETTLED));
   const frame = view(rows.flatMap((row) => [...settled(row.median), ...row.seeds.filter((seed) => seed.state === "ok").flatMap(settled)]),
-    y === "validation" ? metric(task, measured(task)) : { title: { text: column[y](task) } });
+    y === "validation" ? metric(task) : { title: { text: column[y](task) } });
   for (const { optimizer, seeds, median } of rows) {
     const { colour: ink, label } = style[optimizer];
     for (const seed of everySeed ? seeds : []) {

@@ -4,7 +4,6 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const charts = []; // every figure: {element, draw}, redrawn whole when a control or the colours change
 const SLICE = 1000; // milliseconds of drawing before the page may answer
 const MOST_ROWS = 300; // of a figure's data shown as a table
-const LANE = 17; // pixels, so that names one below the other can be read
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const faded = (hex, part) => hex + Math.round(part * 255).toString(16).padStart(2, "0");

@@ -6,7 +6,9 @@ const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).v
 const seen = (rows) => rows.filter((row) => shown[row.optimizer]);
 const line = (optimizer, extra) => ({ color: style[optimizer].colour, width: 2.4, dash: style[optimizer].dash, ...extra });
 const measured = (task) => `${safe(task.metric)}, ${safe(task.unit)}`;
-const metric = (task, title) => ({ title: { text: title }, ...(task.better === "max" && { type: "linear" }) }); // of shares, not of losses
+const metric = (task, title = measured(task)) => ({ title: { text: title }, ...(task.better === "max" && { type: "linear" }) }); // of shares, not of losses
+
+const LANE = 17; // pixels, so that names one below the other can be read
 
 /* One row an optimizer: an axis that names them, and the height that it needs. */
 const lanes = (rows) => axis({ tickvals: rows.map((_, i) => i), ticktext: rows.map((row) => style[row.optimizer].label), range: [-0.6, rows.length - 0.4] });

@@ -2,7 +2,7 @@
 function sensitivity(task) {
   const traces = [], rows = seen(task.sensitivity), needs = LANE * rows.length + 300, below = 1 - 300 / needs;
   const sign = task.better === "max" ? -1 : 1, values = rows.flatMap((row) => row.value.filter((value) => value !== null)).sort((one, other) => sign * (one - other));
-  const frame = view(values.slice(0, Math.ceil(values.length * 0.75)), { ...metric(task, measured(task)), domain: [below + 0.06, 1] });
+  const frame = view(values.slice(0, Math.ceil(values.length * 0.75)), { ...metric(task), domain: [below + 0.06, 1] });
   for (const row of rows) {
     const { colour: ink, symbol, label } = style[row.optimizer], lane = { yaxis: "y2", hoverinfo: "skip", mode: "lines" };
     traces.push({ x: row.lr, y: row.value, mode: "lines+markers", line: line(row.optimizer, { width: 2 }), marker: { color: ink, symbol, size: 8 }, connectgaps: false,
