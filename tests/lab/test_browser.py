@@ -183,3 +183,8 @@ def test_the_names_of_many_optimizers_can_be_read(tmp_path: Path) -> None:
                 assert len(names) >= len(ENTRIES) - 1
                 assert min(after - before for before, after in itertools.pairwise(names)) > 12, section
         assert shown.run("document.querySelector('#curve-figures .plot')._fullLayout.yaxis.type") == "linear"
+        shown.run("document.querySelector('nav a[href=\"#finals\"]').click()")
+        shown.wait(
+            "((gap) => gap >= 0 && gap < 60)(document.querySelector('#finals h2').getBoundingClientRect().top"
+            " - document.querySelector('nav').getBoundingClientRect().bottom)"
+        )

@@ -109,6 +109,15 @@ def test_an_optimizer_and_a_task_named_like_markup_are_escaped(tmp_path: Path) -
     assert "<" not in (tmp_path / "study" / "report.md").read_text(encoding="utf-8")
 
 
+def test_one_of_a_kind_is_said_in_the_singular(tmp_path: Path) -> None:
+    html = write_report(Analysis.of(Store.create(tmp_path / "study", contract_of(["adamw"], "t")))).read_text("utf-8")
+    page = " ".join(re.sub(r"<(script|style)>.*?</\1>", "", html, flags=re.S).split())
+    assert "1 optimizer on 1 task · 1 trial each, then 1 fresh seed ·" in page
+    assert not re.search(r"\b1 (optimizers|tasks|trials|(fresh |final )?seeds)\b", page)
+    text = (tmp_path / "study" / "report.md").read_text("utf-8")
+    assert "1 trial on seed 0, then the winner by validation again on 1 fresh seed." in text
+
+
 def contract_of(names: list[str], task: str) -> Contract:
     terms = TaskTerms(
         name=task, summary=task, data_hash=task, parameters=1, batch_size=1, budget=100, metric=task, unit=task,

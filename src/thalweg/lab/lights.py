@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from thalweg.lab.analysis import Analysis
 from thalweg.lab.space import tuned_names
+from thalweg.lab.words import amount
 
 ENOUGH_SEEDS = 10
 BUDGET_SLACK = 0.04
@@ -75,7 +76,7 @@ def _budget(analysis: Analysis) -> Light:
     if abs(off) > BUDGET_SLACK:
         return Light("red", "Unequal budget", f"{furthest} used {1 + off:.1%} of its {counted}.")
     trials = analysis.store.contract.trials
-    tuning = f"{trials} trials each" if trials else "No trials"
+    tuning = f"{amount(trials, 'trial')} each" if trials else "No trials"
     overran = f"; no step is cut short, so the last one overran by up to {off:.1%}" if off > 0 else ""
     return Light("green", "Equal budget", f"{tuning}, equal {counted} a run{overran}.")
 
@@ -90,8 +91,10 @@ def _boundary(analysis: Analysis) -> Light:
 def _seeds(analysis: Analysis) -> Light:
     seeds = len(analysis.store.contract.final_seeds)
     if seeds < ENOUGH_SEEDS:
-        return Light("amber", "Few seeds", f"{seeds} final seeds; below {ENOUGH_SEEDS}, read every point, not a mean.")
-    return Light("green", "Seeds", f"{seeds} final seeds.")
+        return Light(
+            "amber", "Few seeds", f"{amount(seeds, 'final seed')}; below {ENOUGH_SEEDS}, read every point, not a mean."
+        )
+    return Light("green", "Seeds", f"{amount(seeds, 'final seed')}.")
 
 
 def _environment(analysis: Analysis) -> Light:

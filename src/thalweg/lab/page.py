@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from thalweg.lab.errors import UserError
 from thalweg.lab.untyped import untyped
+from thalweg.lab.words import amount
 
 
 def write_page(path: Path, meant: str, package: str, **values: Any) -> Path:
@@ -23,7 +24,8 @@ def write_page(path: Path, meant: str, package: str, **values: Any) -> Path:
     Raises:
         UserError: the file cannot be written.
     """
-    html = _environment().get_template(f"{package}/template.html").render(plotly=_plotly_script(), **values)
+    template = _environment().get_template(f"{package}/template.html")
+    html = template.render(plotly=_plotly_script(), amount=amount, **values)
     return write_text(path, meant, html)
 
 

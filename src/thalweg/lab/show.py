@@ -12,6 +12,7 @@ from thalweg.lab.contract import Contract, EntryTerms, Ruleset
 from thalweg.lab.space import Entry, Range, tuned_names
 from thalweg.lab.statistics.paired import Comparison, Interval
 from thalweg.lab.statistics.speedup import SpeedUp
+from thalweg.lab.words import amount
 
 SIGNS = {"better": "▲", "worse": "▼", "tie": "=", "not resolved": "?"}
 COLOURS = {"better": "green", "worse": "red", "tie": "cyan", "not resolved": "yellow"}
@@ -60,8 +61,8 @@ SEARCHED: dict[Ruleset, str] = {"tuned": "searched", "hands-off": "point", "robu
 
 def plan(contract: Contract) -> str:
     """Say in a sentence what each optimizer does on each task."""
-    seeds = f"{len(contract.final_seeds)} fresh seeds"
-    tuning = f"{contract.trials} trials on seed {', '.join(map(str, contract.tuning_seeds))}"
+    seeds = amount(len(contract.final_seeds), "fresh seed")
+    tuning = f"{amount(contract.trials, 'trial')} on seed {', '.join(map(str, contract.tuning_seeds))}"
     match contract.ruleset:
         case "tuned":
             return f"Each optimizer on each task: {tuning}, then the winner by validation again on {seeds}."
@@ -79,9 +80,13 @@ def warnings(contract: Contract) -> list[str]:
     """Return what a contract already limits, whatever its runs will say."""
     found: list[str] = []
     if len(contract.final_seeds) < 10:
-        found.append(f"{len(contract.final_seeds)} final seeds resolve large differences only; 10 or more are usual.")
+        found.append(
+            f"{amount(len(contract.final_seeds), 'final seed')} can resolve large differences only; 10 or more are usual."
+        )
     if 0 < contract.trials < 10:
-        found.append(f"{contract.trials} trials tune the learning rate only; momentum and ε keep their defaults.")
+        found.append(
+            f"{amount(contract.trials, 'trial')} can tune the learning rate only; momentum and ε keep their defaults."
+        )
     untimed = [task.name for task in contract.tasks if not task.targets and not contract.multiples]
     if untimed and contract.suite != "targets":
         found.append(
@@ -227,7 +232,7 @@ def unresolved(analysis: Analysis) -> list[str]:
     ]
     if not sizes:
         return []
-    return [f"With {seeds} seeds, differences below about {', '.join(sizes)} are not resolved (80 % power)."]
+    return [f"With {amount(seeds, 'seed')}, differences below about {', '.join(sizes)} are not resolved (80 % power)."]
 
 
 def signed(found: Interval) -> str:

@@ -11,6 +11,7 @@ from thalweg.lab.report.times import overall_rows, target_tables, target_values
 from thalweg.lab.reproduce import command as again
 from thalweg.lab.show import SIGNS, against, median, number, plan, signed, unresolved, warnings
 from thalweg.lab.statistics.paired import Comparison
+from thalweg.lab.words import amount
 
 
 def markdown(analysis: Analysis, overall: Overall) -> str:
@@ -50,7 +51,7 @@ def _verdict(analysis: Analysis) -> list[str]:
         rows.append(row)
     columns = ["optimizer", *(f"{task.name}, {task.metric} in {task.unit} ({task.better})" for task in contract.tasks)]
     meaning = (
-        f"Medians of {len(contract.final_seeds)} final seeds on validation. ▲ better {against(contract, reference)},"
+        f"Medians of {amount(len(contract.final_seeds), 'final seed')} on validation. ▲ better {against(contract, reference)},"
         " ▼ worse, = tie, ? not resolved."
         if reference
         else "Medians on validation. No reference optimizer takes part, so nothing is ranked."

@@ -113,6 +113,9 @@ themed.onclick = () => {
 };
 dark.addEventListener("change", () => { paint(theme); render(); });
 
+/* A jump to a section ends below the bar where that stays in sight, however many lines the legend has. */
+new ResizeObserver(([{ target }]) => { root.style.scrollPaddingTop = `${16 + (getComputedStyle(target).position === "sticky" ? target.offsetHeight : 0)}px`; }).observe(document.querySelector("nav"));
+
 function onPaper(on) {
   root.classList.toggle("printing", on);
   paint(on ? "light" : theme);

@@ -7,6 +7,7 @@ from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.contract import TaskTerms
 from thalweg.lab.overall import Overall
 from thalweg.lab.show import SIGNS, number, plain_interval, sped_up
+from thalweg.lab.words import amount
 
 
 def target_tables(analysis: Analysis) -> list[dict[str, Any]]:
@@ -52,7 +53,7 @@ def _against(analysis: Analysis, cell: Cell, reference: str, level: int) -> dict
     p = analysis.log_rank(cell, reference, level)
     return {
         "ratio": sped_up(found),
-        "confidence": f"{found.confidence:.1%}, {found.seeds} seeds",
+        "confidence": f"{found.confidence:.1%}, {amount(found.seeds, 'seed')}",
         "verdict": found.verdict,
         "sign": SIGNS[found.verdict],
         "p": "–" if p is None else f"{p:.2g}",
