@@ -20,7 +20,7 @@ from thalweg.lab.overall import Overall
 from thalweg.lab.records import CurvePoint, Result, RunConfig
 from thalweg.lab.report import write_report
 from thalweg.lab.report.times import overall_rows
-from thalweg.lab.show import sped_up
+from thalweg.lab.show import sped_up, unresolved
 from thalweg.lab.space import ENTRIES
 from thalweg.lab.statistics.bestof import expected_best
 from thalweg.lab.statistics.profiles import MOST, area, profile, ratios
@@ -153,6 +153,26 @@ def test_one_seed_and_no_reference_have_a_report(tmp_path: Path) -> None:
     write_report(Analysis.of(made_up(tmp_path / "one", contract(["adamw", "momentum"], 1), lambda _: end_at(90.0))))
     path = write_report(Analysis.of(made_up(tmp_path / "none", contract(["sgd"], 3), lambda _: end_at(90.0))))
     assert "No reference optimizer takes part" in path.read_text(encoding="utf-8")
+
+
+def test_without_an_improvement_to_measure_by_there_is_no_score_and_the_report_says_so(tmp_path: Path) -> None:
+    terms = contract(["adamw", "momentum"], 3, targets=())
+    path = write_report(Analysis.of(made_up(tmp_path / "study", terms, lambda _: end_at(9.0))))  # untrained: 10
+    text = (path.parent / "report.md").read_text(encoding="utf-8")
+    for said in (path.read_text(encoding="utf-8"), text):
+        assert "There are no scores: what would score 1 is no better than the untrained network on task." in said
+    row = next(line for line in text.partition("## All tasks together")[2].splitlines() if line.startswith("| adamw"))
+    assert row.split(" | ")[1] == "–"
+
+
+@pytest.mark.parametrize("seeds", range(1, 8))
+def test_intervals_of_too_few_runs_are_said_to_be_too_narrow(tmp_path: Path, seeds: int) -> None:
+    within = stats.binom.cdf(seeds - 1, seeds, 0.5) - stats.binom.cdf(0, seeds, 0.5)
+    terms = contract(["adamw", "momentum"], seeds)
+    found = unresolved(Analysis.of(made_up(tmp_path / "study", terms, lambda _: end_at(90.0))))
+    said = [sentence for sentence in found if sentence.startswith("Bootstrap intervals of")]
+    assert len(said) == (within < 0.95) == (seeds < 6)
+    assert all(sentence.endswith(f"but in {100 * within:.0f} %.") for sentence in said)
 
 
 def test_without_targets_the_report_says_how_to_get_them(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def _inclusion(analysis: Analysis) -> Light:
         and comparison.verdict == "worse"
     ]
     if not found:
-        detail = f"Of {len(pairs)} pairs in which one contains the other, none has the larger one worse."
+        detail = f"Of {amount(len(pairs), 'pair')} in which one contains the other, none has the larger one worse."
         return Light("green", "Inclusion holds", detail if pairs else "No optimizer contains another one.")
     tasks: dict[tuple[str, str], list[str]] = {}
     for whole, part, task in found:

@@ -55,6 +55,13 @@ class Overall:
         return [each for each in found if each is not None] if all(each is not None for each in found) else []
 
     @cached_property
+    def unscored(self) -> list[str]:
+        """Tasks without scores: what would score 1 there is no better than the untrained network, which scores 0."""
+        tasks = [task.name for task in self.analysis.store.contract.tasks]
+        scales = {task: [_scale(self.analysis, cell) for cell in self.analysis.of_task(task)] for task in tasks}
+        return [task for task, found in scales.items() if any(scale and not scale[0] < scale[1] for scale in found)]
+
+    @cached_property
     def profiles(self) -> dict[Measure, list[Profile]]:
         """The performance profiles in every measure, over every target of every task on every seed; empty without targets and
         while a final run is missing."""
@@ -83,10 +90,16 @@ class Overall:
 
 def _scores(analysis: Analysis, cell: Cell) -> Values | None:
     """Return the scores of a cell's final runs; None while runs are missing, or where the goal is not above the untrained."""
+    scale = _scale(analysis, cell)
+    return scores(cell.oriented, *scale) if scale and scale[0] < scale[1] else None
+
+
+def _scale(analysis: Analysis, cell: Cell) -> tuple[float, float] | None:
+    """Return what scores 0 and what scores 1, oriented; None while runs are missing."""
     untrained, goal = cell.untrained, _goal(analysis, cell)
     if len(cell.finals) < len(analysis.store.contract.final_seeds) or untrained is None or goal is None:
         return None
-    return scores(cell.oriented, untrained, goal) if np.isfinite(goal) and goal > untrained else None
+    return untrained, goal
 
 
 def _goal(analysis: Analysis, cell: Cell) -> float | None:

@@ -10,7 +10,7 @@ from rich.text import Text
 from thalweg.lab.analysis import Analysis, Cell
 from thalweg.lab.contract import Contract, EntryTerms, Ruleset
 from thalweg.lab.space import Entry, Range, tuned_names
-from thalweg.lab.statistics.paired import Comparison, Interval
+from thalweg.lab.statistics.paired import Comparison, Interval, range_holds_median
 from thalweg.lab.statistics.speedup import SpeedUp
 from thalweg.lab.words import amount
 
@@ -223,16 +223,20 @@ def number(value: float) -> str:
 
 
 def unresolved(analysis: Analysis) -> list[str]:
-    """Say which differences so small a study cannot resolve."""
+    """Say what so small a study cannot resolve."""
     seeds = len(analysis.store.contract.final_seeds)
     sizes = [
         f"{size:.{2 if size < 100 else 3}g} {task.unit} on {task.name}"
         for task in analysis.store.contract.tasks
         if (size := analysis.detectable(task.name)) is not None
     ]
-    if not sizes:
-        return []
-    return [f"With {amount(seeds, 'seed')}, differences below about {', '.join(sizes)} are not resolved (80 % power)."]
+    few = amount(seeds, "seed")
+    differences = f"With {few}, differences below about {', '.join(sizes)} are not resolved (80 % power)."
+    intervals = (
+        f"Bootstrap intervals of {few} are too narrow: not even the whole range of so many runs holds the median in 95 % of"
+        f" cases, but in {100 * range_holds_median(seeds):.0f} %."
+    )
+    return [*([differences] if sizes else []), *([intervals] if range_holds_median(seeds) < 0.95 else [])]
 
 
 def signed(found: Interval) -> str:

@@ -7,7 +7,7 @@ from thalweg.lab.contract import TaskTerms
 from thalweg.lab.lights import lights
 from thalweg.lab.markdown import command, escaped, listed, table
 from thalweg.lab.overall import Overall
-from thalweg.lab.report.times import overall_rows, target_tables, target_values
+from thalweg.lab.report.times import overall_rows, target_tables, target_values, unscored
 from thalweg.lab.reproduce import command as again
 from thalweg.lab.show import SIGNS, against, median, number, plan, signed, unresolved, warnings
 from thalweg.lab.statistics.paired import Comparison
@@ -65,7 +65,11 @@ def _overall(analysis: Analysis, overall: Overall) -> list[str]:
         [row["name"], row["score"], *row["improvement"], row["area"], str(row["failures"])]
         for row in overall_rows(analysis, overall)
     ]
-    return ["## All tasks together", table([*columns, "area of the profile", "failed"], rows)]
+    return [
+        "## All tasks together",
+        escaped(unscored(overall)),
+        table([*columns, "area of the profile", "failed"], rows),
+    ]
 
 
 def _times(analysis: Analysis) -> list[str]:

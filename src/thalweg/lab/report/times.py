@@ -60,6 +60,15 @@ def _against(analysis: Analysis, cell: Cell, reference: str, level: int) -> dict
     }
 
 
+def unscored(overall: Overall) -> str:
+    """Say why there are no scores, if it is not for missing runs."""
+    return (
+        f"There are no scores: what would score 1 is no better than the untrained network on {', '.join(overall.unscored)}."
+        if overall.unscored
+        else ""
+    )
+
+
 def overall_rows(analysis: Analysis, overall: Overall) -> list[dict[str, Any]]:
     """Return a row an optimizer: score, P(improvement) over each reference, area of the performance profile, failures.
 

@@ -9,7 +9,7 @@ from thalweg.lab.contract import TaskTerms
 from thalweg.lab.lights import lights
 from thalweg.lab.overall import Overall
 from thalweg.lab.report.curves import MOST_SEEDS
-from thalweg.lab.report.times import overall_rows, target_tables, target_values, untargeted
+from thalweg.lab.report.times import overall_rows, target_tables, target_values, unscored, untargeted
 from thalweg.lab.reproduce import command
 from thalweg.lab.show import (
     SEARCHED,
@@ -55,6 +55,7 @@ def view(analysis: Analysis, overall: Overall) -> dict[str, Any]:
             for task in contract.tasks
         ],
         "overall": overall_rows(analysis, overall),
+        "unscored": unscored(overall),
         "targets": target_tables(analysis),
         "target_values": {task.name: target_values(task) for task in contract.tasks},
         "levels": max(len(task.targets) for task in contract.tasks),

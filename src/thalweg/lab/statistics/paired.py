@@ -53,6 +53,11 @@ def median_interval(values: Values, confidence: float = 0.95) -> Interval:
     return Interval(float(np.median(values)), float(low), float(high))
 
 
+def range_holds_median(runs: int) -> float:
+    """Return the chance that the true median lies between the worst and the best of so many runs: 1 − 2 · 2⁻ⁿ."""
+    return 1 - 2.0 ** (1 - runs)
+
+
 def compare(candidate: Values, reference: Values, margin: float, comparisons: int = 1) -> Comparison:
     """Compare oriented values paired by seed.
 
