@@ -64,6 +64,7 @@ class Hessian(LossOperator):
                     self.compare(WAYS[way][0])
                 product = WAYS[way][0](self, v)
             except (RuntimeError, NotImplementedError) as error:
+                # Autograd has no class of its own for this, only words: whatever else it is goes on.
                 if not lacks_second_derivative(error):
                     raise
                 failure = error

@@ -95,10 +95,8 @@ def twice_differentiable(ends: list[Tensor], leaves: list[Tensor]) -> bool:
             return False
         # By everything that the gradient depends on: by the leaves alone, autograd would pass over functions that refuse.
         torch.autograd.backward([g.sum() for g in onward], retain_graph=True)
-    except (
-        RuntimeError,
-        NotImplementedError,
-    ) as error:  # of another kind: not what is looked for, so on to the next module
+    except (RuntimeError, NotImplementedError) as error:
+        # Autograd has no class of its own for this; any other error is not what is looked for, so on to the next module.
         return not lacks_second_derivative(error)
     return True
 

@@ -36,6 +36,7 @@ from thalweg.lab.store import Store
 from thalweg.lab.targets.command import command as targets
 from thalweg.lab.verdict import forms
 from thalweg.lab.verify import command as verify
+from thalweg.lab.words import amount
 
 app = typer.Typer(
     help="Compare optimizers fairly, and see the result.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -146,7 +147,7 @@ def _conclude(shown: Console, analysis: Analysis, as_json: bool) -> None:
     if broken:
         run = broken[0]
         cause = run.result.message.strip().splitlines()[-1]
-        print(f"{len(broken)} run{'s' * (len(broken) > 1)} broke, first {run.config.path}: {cause}", file=sys.stderr)
+        print(f"{amount(len(broken), 'run')} broke, first {run.config.path}: {cause}", file=sys.stderr)
         raise typer.Exit(1)
 
 

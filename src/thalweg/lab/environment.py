@@ -11,6 +11,7 @@ import torch
 from thalweg._version import __version__
 from thalweg.lab.device import described
 from thalweg.lab.space import Frozen
+from thalweg.lab.words import amount
 
 
 class Environment(Frozen):
@@ -35,7 +36,7 @@ class Environment(Frozen):
         commit = f" (commit {self.git})" if self.git else ""
         return (
             f"thalweg {self.thalweg}{commit} · torch {self.torch} · Python {self.python} · {self.system} ·"
-            f" {self.accelerator or self.processor}, {self.cores} cores, {self.threads} thread{'s' * (self.threads > 1)} a run"
+            f" {self.accelerator or self.processor}, {self.cores} cores, {amount(self.threads, 'thread')} a run"
         )
 
 

@@ -230,13 +230,15 @@ def unresolved(analysis: Analysis) -> list[str]:
         for task in analysis.store.contract.tasks
         if (size := analysis.detectable(task.name)) is not None
     ]
-    few = amount(seeds, "seed")
-    differences = f"With {few}, differences below about {', '.join(sizes)} are not resolved (80 % power)."
-    intervals = (
-        f"Bootstrap intervals of {few} are too narrow: not even the whole range of so many runs holds the median in 95 % of"
-        f" cases, but in {100 * range_holds_median(seeds):.0f} %."
-    )
-    return [*([differences] if sizes else []), *([intervals] if range_holds_median(seeds) < 0.95 else [])]
+    few, found = amount(seeds, "seed"), list[str]()
+    if sizes:
+        found.append(f"With {few}, differences below about {', '.join(sizes)} are not resolved (80 % power).")
+    if (within := range_holds_median(seeds)) < 0.95:
+        found.append(
+            f"Bootstrap intervals of {few} are too narrow: not even the whole range of so many runs holds the median in 95 %"
+            f" of cases, but in {100 * within:.0f} %."
+        )
+    return found
 
 
 def signed(found: Interval) -> str:

@@ -20,6 +20,7 @@ from thalweg.lab.verify import record
 from thalweg.lab.verify.references import GROUPS, Group
 from thalweg.lab.verify.run import Outcome, outcomes
 from thalweg.lab.verify.show import as_csv, as_data, line, table
+from thalweg.lab.words import amount
 
 Observer = Callable[[Outcome], None]
 
@@ -50,7 +51,7 @@ def command(
     done: dict[str, list[Outcome]] = {}
     for name, group in chosen.items():
         count = len(group.references)
-        shown.print(f"{name}: {count} reference{'s' * (count > 1)}, about {max(1, group.seconds(processes)):.0f} s")
+        shown.print(f"{name}: {amount(count, 'reference')}, about {max(1, group.seconds(processes)):.0f} s")
     try:
         for name, group in chosen.items():
             _measure(shown, group, processes, done.setdefault(name, []), as_json or quiet)
